@@ -1,0 +1,1 @@
+"""Makes the archive: data sources, the driver, and the scripts that train the miniatures."""

@@ -1,0 +1,127 @@
+"""What every model family offers: a front half, a back half, and the plain model they must equal."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Self
+
+import torch
+
+from lamofcbench.errors import UnknownNameError
+from lamofcbench.spec import ProfileSpec
+
+__all__ = ["Capture", "Family", "Output", "Restricted"]
+
+
+@dataclass(frozen=True)
+class Capture:
+    """What a front half hands over for one sample, in the model's own layout, no batch axis.
+
+    Attributes:
+        features: a tensor per declared key, in the declared captured dtype.
+        context: a tensor per declared context name.
+    """
+
+    features: dict[str, torch.Tensor]
+    context: dict[str, torch.Tensor]
+
+
+@dataclass(frozen=True)
+class Output:
+    """What a back half, or the plain model, answers for one sample.
+
+    Attributes:
+        prediction: what a metric scores: a class, a text, a map.
+        logits: what it was read from: [classes], or [steps, vocabulary] for generated text.
+    """
+
+    prediction: Any
+    logits: torch.Tensor
+
+
+class Restricted(Mapping[str, torch.Tensor]):
+    """A view of some tensors that refuses to read any other: a mode's keys, or its context."""
+
+    def __init__(self, tensors: Mapping[str, torch.Tensor], allowed: tuple[str, ...], what: str) -> None:
+        """Allow only the names in ``allowed``; ``what`` says in messages what they belong to."""
+        self._tensors = tensors
+        self._allowed = allowed
+        self._what = what
+
+    def __getitem__(self, name: str) -> torch.Tensor:
+        """Return a tensor; `UnknownNameError` if it is outside the view."""
+        if name not in self._allowed:
+            raise UnknownNameError(self._what, name, self._allowed)
+        return self._tensors[name]
+
+    def __iter__(self) -> Iterator[str]:
+        """Iterate over the allowed names."""
+        return iter(self._allowed)
+
+    def __len__(self) -> int:
+        """Count the allowed names."""
+        return len(self._allowed)
+
+
+class Family(ABC):
+    """Both halves of one model family.
+
+    Attributes:
+        profile: the declaration that this model serves.
+        parameters_loaded: parameters in memory.
+        parameters_total: parameters of the whole model.
+        revision: what pins the weights: a Hub commit, or a sha256 of the files loaded.
+    """
+
+    name: ClassVar[str]
+    profile: ProfileSpec
+    parameters_loaded: int
+    parameters_total: int
+    revision: str
+
+    @classmethod
+    @abstractmethod
+    def load(cls, profile: ProfileSpec, *, device: str = "cpu") -> Self:
+        """Load the weights that a profile names.
+
+        Raises:
+            ModelError: the checkpoint is missing, unreadable or of another architecture.
+        """
+
+    @abstractmethod
+    def front(self, inputs: Mapping[str, Any]) -> Capture:
+        """Run the front half on one sample's raw inputs and capture the declared tensors."""
+
+    @abstractmethod
+    def plain(self, inputs: Mapping[str, Any]) -> Output:
+        """Run the whole model, as its library does, on one sample's raw inputs."""
+
+    @abstractmethod
+    def _back(
+        self, features: Mapping[str, torch.Tensor], context: Mapping[str, torch.Tensor], mode: str
+    ) -> Output:
+        """Run the back half; the mappings hold no more than the mode declares."""
+
+    def back(
+        self,
+        features: Mapping[str, torch.Tensor],
+        context: Mapping[str, torch.Tensor],
+        mode: str | None = None,
+    ) -> Output:
+        """Run the back half on features and context alone.
+
+        Args:
+            features: tensors by key, in the model's own layout; those of the mode are read.
+            context: tensors by name; those that the mode declares are read.
+            mode: which keys are injected; the profile's first mode by default.
+
+        Raises:
+            UnknownNameError: no such mode, or the back half read outside it.
+        """
+        spec = self.profile.mode(mode)
+        name = mode or next(iter(self.profile.modes))
+        return self._back(
+            Restricted(features, spec.keys, f"key of mode {name}"),
+            Restricted(context, spec.context, f"context of mode {name}"),
+            name,
+        )

@@ -246,7 +246,9 @@ class ProfileSpec(_Spec):
         faults = []
         for kind in ("keys", "context", "reference_arrays"):
             names = [tensor.name for tensor in getattr(self, kind)]
-            faults += [f"{kind}: {n} is declared twice" for n in sorted(set(names)) if names.count(n) > 1]
+            faults += [
+                f"{kind}: {n} is declared twice" for n in sorted(set(names)) if names.count(n) > 1
+            ]
         for tensor in self.tensors().values():
             if tensor.ragged_axis is not None and tensor.ragged_axis not in self.ragged:
                 faults.append(f"{tensor.name}: ragged axis {tensor.ragged_axis!r} has no bounds")
@@ -334,7 +336,9 @@ def parse_scenario(text: str, where: str) -> ScenarioSpec:
 def list_configs() -> list[str]:
     """Names of all declared configs, sorted."""
     folder = resources.files("lamofcbench") / "scenarios"
-    return sorted(f.name.removesuffix(".toml") for f in folder.iterdir() if f.name.endswith(".toml"))
+    return sorted(
+        f.name.removesuffix(".toml") for f in folder.iterdir() if f.name.endswith(".toml")
+    )
 
 
 @functools.cache
@@ -350,5 +354,7 @@ def load_scenario(config: str) -> ScenarioSpec:
     path = resources.files("lamofcbench") / "scenarios" / f"{config}.toml"
     spec = parse_scenario(path.read_text("utf-8"), f"{config}.toml")
     if spec.config != config:
-        raise DeclarationError(f"{config}.toml: config: names {spec.config!r}; must equal the file's name")
+        raise DeclarationError(
+            f"{config}.toml: config: names {spec.config!r}; must equal the file's name"
+        )
     return spec

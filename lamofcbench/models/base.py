@@ -42,7 +42,9 @@ class Output:
 class Restricted(Mapping[str, torch.Tensor]):
     """A view of some tensors that refuses to read any other: a mode's keys, or its context."""
 
-    def __init__(self, tensors: Mapping[str, torch.Tensor], allowed: tuple[str, ...], what: str) -> None:
+    def __init__(
+        self, tensors: Mapping[str, torch.Tensor], allowed: tuple[str, ...], what: str
+    ) -> None:
         """Allow only the names in ``allowed``; ``what`` says in messages what they belong to."""
         self._tensors = tensors
         self._allowed = allowed

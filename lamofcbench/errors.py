@@ -19,6 +19,7 @@ __all__ = [
     "ModelError",
     "RequestMismatchError",
     "SampleError",
+    "SelectionError",
     "SourceError",
     "UnknownNameError",
     "near_matches",
@@ -68,6 +69,10 @@ class LockedError(LamofcError, BlockingIOError):
 
 class SampleError(LamofcError, ValueError):
     """One sample breaks its declaration: shape, dtype, length or values."""
+
+
+class SelectionError(LamofcError, IndexError):
+    """A selection of samples is malformed or reaches beyond its split."""
 
 
 class SourceError(LamofcError, ValueError):

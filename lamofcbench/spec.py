@@ -269,7 +269,7 @@ class ProfileSpec(_Spec):
         return self
 
     def tensors(self) -> dict[str, TensorSpec]:
-        """All arrays of the store by their path in it: ``<key>``, ``context/<name>``, ``reference/<name>``."""
+        """All arrays by their path in the store: ``<key>``, ``context/…``, ``reference/…``."""
         return {
             **{tensor.name: tensor for tensor in self.keys},
             **{f"context/{tensor.name}": tensor for tensor in self.context},

@@ -51,7 +51,7 @@ class Source(ABC):
 
     @abstractmethod
     def select(self, split: str, count: int) -> Sequence[SourceSample]:
-        """Choose ``count`` samples of a split (calibration, test or train), disjoint between splits.
+        """Choose ``count`` samples of a split; splits are disjoint.
 
         The first ``n`` of a larger count are the samples of count ``n``. The sequence may make its
         samples lazily, when they are indexed.

@@ -1,0 +1,1 @@
+"""Scripts that train the miniatures, each from a seed."""

@@ -1,4 +1,4 @@
-"""What every model family offers: a front half, a back half, and the plain model they must equal."""
+"""What every family offers: a front half, a back half, and the plain model they must equal."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping

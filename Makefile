@@ -1,0 +1,56 @@
+# Everything runs in .venv, which the first target that needs it makes.
+SHELL := /bin/bash
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := help
+
+PYTHON ?= python3
+TORCH ?= torch==2.13.0
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+# How a variable of the command line becomes an option, if it is set.
+option = $(if $($(1)),--$(2) '$($(1))')
+
+.PHONY: help setup extract miniatures test lint format schema clean
+
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+
+$(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "Python 3.11 or newer is needed; name one with PYTHON=..." >&2; exit 2; }
+	$(PYTHON) -m venv $(VENV)
+	sed 's/^torch==.*/$(TORCH)/' constraints.txt > $(VENV)/constraints.txt
+	$(BIN)/pip install --quiet --disable-pip-version-check -c $(VENV)/constraints.txt \
+	  '$(TORCH)' -e '.[models,dev]'
+	@touch $@
+
+setup: $(STAMP) ## make .venv with everything in it
+
+extract: $(STAMP) ## capture features: SCENARIO=vqa-mllm [PROFILE= SAMPLES= SHARDS= ARCHIVE= SOURCE=]
+	@$(BIN)/python -m extraction '$(SCENARIO)' $(call option,PROFILE,profile) \
+	  $(call option,SAMPLES,samples) $(call option,SHARDS,shards) \
+	  $(call option,ARCHIVE,archive) $(call option,SOURCE,source)
+
+miniatures: $(STAMP) ## train the bundled miniature models again
+	$(BIN)/python -m extraction.tiny.vit
+	$(BIN)/python -m extraction.tiny.mllm
+
+test: $(STAMP) ## run the tests
+	$(BIN)/python -m pytest
+
+lint: $(STAMP) ## check style and types
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+format: $(STAMP) ## bring the code into style
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+schema: $(STAMP) ## write the manifest's JSON Schema again
+	$(BIN)/python -m extraction.schema
+
+clean: ## remove .venv and caches; archives stay
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

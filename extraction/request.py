@@ -1,0 +1,125 @@
+"""Turns a declaration and a loaded model into the draft of a manifest: what is asked for."""
+
+import datetime
+import importlib.metadata
+import os
+import platform
+import subprocess
+from pathlib import Path
+
+from lamofcbench import __version__
+from lamofcbench.atomic import canonical_json, sha256_bytes
+from lamofcbench.layout import build_layouts
+from lamofcbench.manifest import (
+    FORMAT_VERSION,
+    ArrayEntry,
+    CaptureEntry,
+    Draft,
+    ModelEntry,
+    SourceEntry,
+)
+from lamofcbench.models.base import Family
+from lamofcbench.spec import SPLITS, ProfileSpec, ScenarioSpec
+
+__all__ = ["build_draft"]
+
+LIBRARIES = ("torch", "transformers", "numpy", "numcodecs", "pyarrow", "scikit-learn")
+
+
+def build_draft(
+    scenario: ScenarioSpec, name: str, profile: ProfileSpec, model: Family, device: str
+) -> Draft:
+    """Describe a run before its first sample.
+
+    Args:
+        scenario: the config's declaration.
+        name: the profile's name.
+        profile: the profile as it is run, its sample counts final.
+        model: the loaded front half.
+        device: where it runs.
+    """
+    splits = {split: getattr(profile.samples, split) for split in SPLITS}
+    splits = {split: count for split, count in splits.items() if count}
+    layouts = build_layouts(profile, name, sum(splits.values()))
+    entries = {path: ArrayEntry(**layout.to_manifest()) for path, layout in layouts.items()}
+    source = profile.source
+    asked = {
+        "format_version": FORMAT_VERSION,
+        "config": scenario.config,
+        "profile": name,
+        "declaration": profile.model_dump(mode="json"),
+        "model_revision": model.revision,
+    }
+    return Draft(
+        format_version=FORMAT_VERSION,
+        config=scenario.config,
+        profile=name,
+        category=scenario.category,
+        title=scenario.title,
+        model=ModelEntry(
+            id=profile.model.id,
+            revision=model.revision,
+            family=scenario.family,
+            licence=profile.model.licence,
+            parameters_loaded=model.parameters_loaded,
+            parameters_total=model.parameters_total,
+        ),
+        split_point=profile.split_point,
+        source=SourceEntry(**source.model_dump(exclude={"name"})),
+        capture=CaptureEntry(
+            device=device,
+            dtype=profile.model.dtype,
+            versions=_versions(),
+            seed=source.seed,
+            git_commit=_git_commit(),
+            date=_today(),
+        ),
+        declaration=profile,
+        request_sha256=sha256_bytes(canonical_json(asked)),
+        splits=splits,
+        keys={path: entry for path, entry in entries.items() if "/" not in path},
+        context=_below(entries, "context/"),
+        reference=_below(entries, "reference/"),
+    )
+
+
+def _below(entries: dict[str, ArrayEntry], prefix: str) -> dict[str, ArrayEntry]:
+    return {
+        path.removeprefix(prefix): entry
+        for path, entry in entries.items()
+        if path.startswith(prefix)
+    }
+
+
+def _versions() -> dict[str, str]:
+    found = {"lamofcbench": __version__, "python": platform.python_version()}
+    for library in LIBRARIES:
+        try:
+            found[library] = importlib.metadata.version(library)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def _git_commit() -> str | None:
+    try:
+        done = subprocess.run(
+            ["git", "rev-parse", "HEAD"],
+            cwd=Path(__file__).parent,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return done.stdout.strip()
+
+
+def _today() -> str:
+    epoch = os.environ.get("SOURCE_DATE_EPOCH")
+    moment = (
+        datetime.datetime.fromtimestamp(int(epoch), datetime.UTC)
+        if epoch
+        else datetime.datetime.now(datetime.UTC)
+    )
+    return moment.date().isoformat()

@@ -1,0 +1,100 @@
+"""Finding an archive, and the stores in it."""
+
+import os
+import re
+from pathlib import Path
+
+from lamofcbench.errors import ArchiveNotFoundError, UnknownNameError
+from lamofcbench.spec import list_configs
+
+__all__ = ["DEFAULT_ARCHIVE", "find_store", "list_stores", "resolve_archive"]
+
+DEFAULT_ARCHIVE = "lamofcbench"
+ENVIRONMENT = "LAMOFCBENCH_ARCHIVE"
+
+
+def _cache() -> Path:
+    base = os.environ.get("XDG_CACHE_HOME")
+    return (Path(base) if base else Path.home() / ".cache") / "lamofcbench" / "archive"
+
+
+def resolve_archive(name: str | os.PathLike[str] = DEFAULT_ARCHIVE) -> Path:
+    """Find an archive's folder.
+
+    Args:
+        name: a folder, or ``"lamofcbench"`` for the default: ``$LAMOFCBENCH_ARCHIVE``, else
+            ``./archive``, else the user cache; the first that exists answers.
+
+    Raises:
+        ArchiveNotFoundError: there is none; the message has the command that makes one.
+    """
+    if str(name) != DEFAULT_ARCHIVE:
+        if not Path(name).is_dir():
+            raise ArchiveNotFoundError(
+                f"{name}: no such folder. To make an archive there: "
+                f"make extract SCENARIO=vqa-mllm ARCHIVE={name}"
+            )
+        return Path(name)
+    if chosen := os.environ.get(ENVIRONMENT):
+        if not Path(chosen).is_dir():
+            raise ArchiveNotFoundError(f"${ENVIRONMENT} names {chosen}, which is not a folder")
+        return Path(chosen)
+    for folder in (Path("archive"), _cache()):
+        if folder.is_dir():
+            return folder
+    raise ArchiveNotFoundError(
+        f"no archive: ${ENVIRONMENT} is not set, and neither ./archive nor {_cache()} exists. "
+        "To make one, in the repository: make extract SCENARIO=vqa-mllm"
+    )
+
+
+def list_stores(archive: Path) -> dict[str, list[str]]:
+    """Profiles by config of all stores in an archive, in the order in which they are preferred."""
+    found: dict[str, list[str]] = {}
+    for folder in sorted(archive.glob("*/*")):
+        inside = (folder / name for name in ("manifest.json", ".work", "features.zarr"))
+        if folder.is_dir() and any(path.exists() for path in inside):
+            found.setdefault(folder.parent.name, []).append(folder.name)
+    return {config: sorted(profiles, key=_preference) for config, profiles in found.items()}
+
+
+def _preference(profile: str) -> tuple[int, str]:
+    order = 0 if profile == "full" else 1 if re.match("x-", profile) else 2
+    return order, profile
+
+
+def find_store(archive: Path, config: str, profile: str | None = None) -> Path:
+    """Find the store of a config.
+
+    Args:
+        archive: its folder.
+        config: such as ``vqa-mllm``.
+        profile: ``tiny``, ``full`` or ``x-<slug>``; by default full before x before tiny.
+
+    Raises:
+        UnknownNameError: no config of that name exists.
+        ArchiveNotFoundError: the archive lacks it; the message has the command that makes it.
+    """
+    stores = list_stores(archive)
+    if config not in stores:
+        if config not in (known := list_configs()):
+            raise UnknownNameError("config", config, {*known, *stores})
+        raise ArchiveNotFoundError(
+            f"{archive} has no {config}. To make it: "
+            f"make extract SCENARIO={config}{_arguments(profile, archive)}"
+        )
+    if profile is None:
+        return archive / config / stores[config][0]
+    if profile not in stores[config]:
+        if profile not in ("tiny", "full") and not profile.startswith("x-"):
+            raise UnknownNameError(f"profile of {config}", profile, stores[config])
+        raise ArchiveNotFoundError(
+            f"{archive} has {config} as {', '.join(stores[config])}, not as {profile}. "
+            f"To make it: make extract SCENARIO={config}{_arguments(profile, archive)}"
+        )
+    return archive / config / profile
+
+
+def _arguments(profile: str | None, archive: Path) -> str:
+    chosen = f" PROFILE={profile}" if profile is not None else ""
+    return chosen + ("" if archive == Path("archive") else f" ARCHIVE={archive}")

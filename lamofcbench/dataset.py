@@ -1,0 +1,175 @@
+"""The loader: a torch data set over one config of an archive."""
+
+import fnmatch
+import logging
+import os
+import warnings
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from torch.utils.data import Dataset
+
+from lamofcbench.archive import DEFAULT_ARCHIVE, find_store, list_stores, resolve_archive
+from lamofcbench.errors import IncompleteArchiveWarning, UnknownNameError
+from lamofcbench.manifest import Draft
+from lamofcbench.sampling import Selection, select_positions
+from lamofcbench.spec import list_configs
+from lamofcbench.store.reader import StoreReader
+from lamofcbench.store.tables import reference_column
+
+__all__ = ["FeatureDataset", "load_dataset"]
+
+logger = logging.getLogger("lamofcbench")
+
+Item = dict[str, Any]
+
+
+class FeatureDataset(Dataset[Item]):
+    """Samples of one split of one store.
+
+    Each item is a dict:
+
+    - ``id`` (str) and ``index`` (int, the sample's row in the store);
+    - ``features``: a torch tensor per key, in the model's own layout and dtype, no batch axis;
+    - ``context``: a torch tensor per name, what the back half needs besides the features;
+    - ``reference``: the label or answer, per name;
+    - ``lengths``: the sample's length per ragged axis.
+
+    Safe under forked and spawned workers: pickles as its path and selection, opens lazily.
+    """
+
+    def __init__(
+        self, store: Path, split: str, keys: list[str], rows: list[int], reader: StoreReader
+    ) -> None:
+        """Use `load_dataset`."""
+        self.store = store
+        self.split = split
+        self.keys = keys
+        self._rows = rows
+        self._reader = reader
+
+    @property
+    def manifest(self) -> Draft:
+        """The store's manifest; only what was asked for if the store is unfinished."""
+        return self._reader.state.draft
+
+    @property
+    def config(self) -> str:
+        """The config's name."""
+        return self.store.parent.name
+
+    @property
+    def profile(self) -> str:
+        """Which weights the features come from."""
+        return self.store.name
+
+    def __len__(self) -> int:
+        """Count the samples."""
+        return len(self._rows)
+
+    def __iter__(self) -> Iterator[Item]:
+        """Iterate over the samples in order."""
+        return (self[position] for position in range(len(self)))
+
+    def __getitem__(self, position: int) -> Item:
+        """Read one sample.
+
+        Raises:
+            IndexError: there is no such sample.
+            IntegrityError: a file that it needs is missing or damaged.
+        """
+        row = self._rows[position]
+        read, state = self._reader.read, self._reader.state
+        draft, table = state.draft, state.rows[row]
+        return {
+            "id": table["id"],
+            "index": row,
+            "features": {key: read(key, row) for key in self.keys},
+            "context": {name: read(f"context/{name}", row) for name in draft.context},
+            "reference": {
+                **{name: table[reference_column(name)] for name in draft.declaration.reference},
+                **{name: read(f"reference/{name}", row) for name in draft.reference},
+            },
+            "lengths": state.lengths(row),
+        }
+
+    def __repr__(self) -> str:
+        """Say which samples of which store these are."""
+        whole = "" if self._reader.state.complete else ", unfinished"
+        return (
+            f"FeatureDataset({self.config!r}, profile={self.profile!r}, split={self.split!r}, "
+            f"samples={len(self)}, tensors={len(self.keys)}, store={str(self.store)!r}{whole})"
+        )
+
+
+def load_dataset(
+    archive: str | os.PathLike[str] = DEFAULT_ARCHIVE,
+    config: str | None = None,
+    *,
+    profile: str | None = None,
+    split: str = "test",
+    samples: Selection = None,
+    tensors: Iterable[str] | None = None,
+) -> FeatureDataset:
+    """Load a config of an archive as a torch data set.
+
+    Args:
+        archive: a folder, or ``"lamofcbench"`` for the default archive (see `resolve_archive`).
+        config: such as ``"vqa-mllm"``.
+        profile: ``tiny``, ``full`` or ``x-<slug>``; by default full before x before tiny.
+        split: ``test``, ``calibration`` or ``train``.
+        samples: positions within the split: integers, a slice or ``"0:10"``; all by default.
+            Skipped samples count as positions but are left out.
+        tensors: keys to read, exact or with ``*``; all by default.
+
+    Returns:
+        The data set; reading it checks everything that it reads.
+
+    Raises:
+        ArchiveNotFoundError: there is no archive, or it lacks the config.
+        UnknownNameError: no such config, profile, split or tensor; near matches are listed.
+        SelectionError: ``samples`` reaches beyond the split.
+        IntegrityError: the store is damaged.
+    """
+    folder = resolve_archive(archive)
+    stores = list_stores(folder)
+    if config is None:
+        raise UnknownNameError("config", "", stores or list_configs(), "Name one.")
+    store = find_store(folder, config, profile)
+    if profile is None and len(stores[config]) > 1:
+        logger.warning(
+            "%s: using profile %s of %s; pass profile= to choose",
+            config,
+            store.name,
+            ", ".join(stores[config]),
+        )
+    reader = StoreReader(store)
+    state = reader.state
+    draft = state.draft
+    if not state.complete:
+        warnings.warn(
+            f"{store} is unfinished: {len(state.shards)} of {draft.shard_count} shards are there",
+            IncompleteArchiveWarning,
+            stacklevel=2,
+        )
+    wanted = draft.split_rows(split)
+    readable = set(reader.rows(split))
+    chosen = select_positions(samples, len(wanted), f"split {split} of {config}")
+    rows = [wanted[position] for position in chosen if wanted[position] in readable]
+    return FeatureDataset(store, split, _select_keys(tensors, list(draft.keys)), rows, reader)
+
+
+def _select_keys(tensors: Iterable[str] | None, known: list[str]) -> list[str]:
+    if tensors is None:
+        return known
+    if isinstance(tensors, str):
+        tensors = [tensors]
+    chosen: list[str] = []
+    for name in tensors:
+        # Only an explicit wildcard matches more than one key: layer.1 is not layer.19.
+        matches = fnmatch.filter(known, name) if "*" in name else [k for k in known if k == name]
+        if not matches:
+            raise UnknownNameError("tensor", name, known)
+        chosen += [key for key in matches if key not in chosen]
+    return chosen

@@ -1,0 +1,1 @@
+"""Stores: writing, reading and verifying them. The one place that knows Zarr."""

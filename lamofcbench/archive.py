@@ -1,13 +1,22 @@
 """Finding an archive, and the stores in it."""
 
+import json
 import os
 import re
 from pathlib import Path
+from typing import Any
 
 from lamofcbench.errors import ArchiveNotFoundError, UnknownNameError
 from lamofcbench.spec import list_configs
 
-__all__ = ["DEFAULT_ARCHIVE", "find_store", "list_stores", "resolve_archive"]
+__all__ = [
+    "DEFAULT_ARCHIVE",
+    "find_store",
+    "is_store",
+    "list_stores",
+    "peek",
+    "resolve_archive",
+]
 
 DEFAULT_ARCHIVE = "lamofcbench"
 ENVIRONMENT = "LAMOFCBENCH_ARCHIVE"
@@ -48,12 +57,16 @@ def resolve_archive(name: str | os.PathLike[str] = DEFAULT_ARCHIVE) -> Path:
     )
 
 
+def is_store(path: Path) -> bool:
+    """Whether a folder holds a store, finished or not, damaged or not."""
+    return any((path / name).exists() for name in ("manifest.json", "features.zarr", ".work"))
+
+
 def list_stores(archive: Path) -> dict[str, list[str]]:
     """Profiles by config of all stores in an archive, in the order in which they are preferred."""
     found: dict[str, list[str]] = {}
     for folder in sorted(archive.glob("*/*")):
-        inside = (folder / name for name in ("manifest.json", ".work", "features.zarr"))
-        if folder.is_dir() and any(path.exists() for path in inside):
+        if is_store(folder):
             found.setdefault(folder.parent.name, []).append(folder.name)
     return {config: sorted(profiles, key=_preference) for config, profiles in found.items()}
 
@@ -61,6 +74,22 @@ def list_stores(archive: Path) -> dict[str, list[str]]:
 def _preference(profile: str) -> tuple[int, str]:
     order = 0 if profile == "full" else 1 if re.match("x-", profile) else 2
     return order, profile
+
+
+def peek(store: Path) -> dict[str, Any]:
+    """A quick look at a store, without checking it: state, samples, bytes.
+
+    ``state`` is ``complete``, ``unfinished`` or ``damaged``; the counts are None unless complete.
+    """
+    empty = {"samples": None, "skipped": None, "bytes": None, "raw_bytes": None}
+    try:
+        totals = json.loads((store / "manifest.json").read_bytes())["totals"]
+        return {"state": "complete", **{name: int(totals[name]) for name in empty}}
+    except FileNotFoundError:
+        state = "unfinished" if (store / ".work").is_dir() else "damaged"
+    except (ValueError, KeyError, TypeError):
+        state = "damaged"
+    return {"state": state, **empty}
 
 
 def find_store(archive: Path, config: str, profile: str | None = None) -> Path:

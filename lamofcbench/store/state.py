@@ -11,7 +11,7 @@ from lamofcbench.store.lengths import decode_lengths, lengths_path
 from lamofcbench.store.tables import length_column, load_table, table_path
 from lamofcbench.store.work import load_draft, load_records
 
-__all__ = ["StoreState", "check_lengths", "is_store", "load_state", "small_files"]
+__all__ = ["StoreState", "check_lengths", "load_state", "small_files"]
 
 
 @dataclass(frozen=True)
@@ -41,11 +41,6 @@ class StoreState:
         """Length per ragged axis of one sample; 0 if it was skipped."""
         shard, slot = divmod(row, self.draft.samples_per_shard)
         return {axis: values[slot] for axis, values in self.shards[shard].lengths.items()}
-
-
-def is_store(path: Path) -> bool:
-    """Whether a folder holds a store, finished or not, damaged or not."""
-    return any((path / name).exists() for name in ("manifest.json", "features.zarr", ".work"))
 
 
 def load_state(store: Path) -> StoreState:
@@ -97,7 +92,7 @@ def _load(store: Path) -> StoreState:
             {path: entry for record in records.values() for path, entry in record.files.items()},
             {row["index"]: row for record in records.values() for row in record.rows},
         )
-    if is_store(store):
+    if (store / "features.zarr").exists():
         raise IntegrityError(f"{store / 'manifest.json'}: missing. {mend(store)}")
     raise ArchiveNotFoundError(f"{store}: no store here")
 

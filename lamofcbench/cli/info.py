@@ -1,0 +1,174 @@
+"""``lamofcbench info``."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from lamofcbench.archive import find_store, list_stores, peek, resolve_archive
+from lamofcbench.cli.output import archive_option, bytes_text, json_option, print_json, print_table
+from lamofcbench.errors import ArchiveNotFoundError, LamofcError
+from lamofcbench.spec import ProfileSpec, list_configs, load_scenario
+
+__all__ = ["info"]
+
+
+def _gaps(profile: ProfileSpec) -> list[str]:
+    """What a declaration leaves open, so that nobody takes it for pinned."""
+    bundled = profile.model.id.startswith("bundled:")
+    packaged = profile.source.id.startswith("scikit-learn:")
+    gaps = []
+    if profile.model.revision is None and not bundled:
+        gaps.append(f"revision of model {profile.model.id} is not pinned")
+    if profile.source.revision is None and not packaged:
+        gaps.append(f"revision of data set {profile.source.id} is not pinned")
+    return gaps
+
+
+def _declared(profile: ProfileSpec) -> dict[str, Any]:
+    return {
+        "model": profile.model.model_dump(mode="json"),
+        "source": profile.source.model_dump(mode="json"),
+        "split_point": profile.split_point,
+        "samples": profile.samples.model_dump(mode="json"),
+        "tensors": {
+            tensor.name: {
+                "axes": ["sample", *tensor.axes],
+                "shape": [
+                    f"<= {profile.ragged[size].max}" if isinstance(size, str) else size
+                    for size in tensor.shape
+                ],
+                "dtype": tensor.captured,
+                "stored_dtype": tensor.logical,
+            }
+            for tensor in profile.keys
+        },
+        "modes": {name: list(mode.keys) for name, mode in profile.modes.items()},
+        "gaps": _gaps(profile),
+    }
+
+
+def _present(store: Path) -> dict[str, Any]:
+    """What is in the archive; reads the manifest, not the features."""
+    from lamofcbench.manifest import Manifest
+    from lamofcbench.store.state import load_state
+
+    look = {"store": str(store), **peek(store)}
+    try:
+        state = load_state(store)
+    except LamofcError as error:
+        return {**look, "state": "damaged", "error": str(error)}
+    draft = state.draft
+    sizes: dict[str, int] = {}
+    for path, layout in draft.layouts.items():
+        shards = (state.files.get(layout.shard_path(shard)) for shard in state.shards)
+        sizes[path] = sum(entry.bytes for entry in shards if entry is not None)
+    return {
+        **look,
+        "splits": draft.splits,
+        "shards": len(state.shards),
+        "shards_of": draft.shard_count,
+        "samples_per_shard": draft.samples_per_shard,
+        "model": draft.model.model_dump(mode="json"),
+        "capture": draft.capture.model_dump(mode="json"),
+        "content_hash": draft.content_hash if isinstance(draft, Manifest) else None,
+        "tensors": {
+            name: {
+                "axes": entry.axes,
+                "shape": entry.shape,
+                "dtype": entry.captured_dtype,
+                "stored_dtype": entry.stored_dtype,
+                "ragged_axis": entry.ragged_axis,
+                "bytes": sizes[name],
+            }
+            for name, entry in draft.keys.items()
+        },
+    }
+
+
+def _report(config: str, archive: str) -> dict[str, Any]:
+    folder = None
+    try:
+        folder = resolve_archive(archive)
+    except ArchiveNotFoundError:
+        if archive != "lamofcbench":
+            raise
+    stores = list_stores(folder) if folder is not None else {}
+    if config not in list_configs() and folder is not None:
+        find_store(folder, config)
+    scenario = load_scenario(config) if config in list_configs() or config not in stores else None
+    return {
+        "config": config,
+        **(scenario.model_dump(mode="json", exclude={"config", "profiles"}) if scenario else {}),
+        "archive": str(folder) if folder else None,
+        "declared": {
+            name: _declared(profile)
+            for name, profile in (scenario.profiles if scenario else {}).items()
+        },
+        "present": {
+            name: _present(folder / config / name)
+            for name in stores.get(config, [])
+            if folder is not None
+        },
+    }
+
+
+@click.command(epilog="Examples: `lamofcbench info vqa-mllm`, `lamofcbench info in1k-vit --json`")
+@click.argument("config")
+@archive_option
+@json_option
+def info(config: str, archive: str, as_json: bool) -> None:
+    """Show what CONFIG captures, and what an archive holds of it."""
+    report = _report(config, archive)
+    if as_json:
+        print_json(report)
+        return
+    click.echo(f"{config}: {report.get('title', 'not declared in this version')}")
+    for name in ("category", "family", "task", "metric"):
+        if name in report:
+            click.echo(f"  {name:10}{report[name]}")
+    for name, profile in report["declared"].items():
+        click.echo(f"\nprofile {name}, declared")
+        click.echo(f"  model     {profile['model']['id']} ({profile['model']['licence']})")
+        click.echo(f"  data      {profile['source']['id']}, {profile['source']['split']}")
+        click.echo(f"  split     {profile['split_point']}")
+        for gap in profile["gaps"]:
+            click.echo(f"  gap       {gap}")
+        if name not in report["present"]:
+            click.echo("  not in the archive; tensors:")
+            _print_tensors(profile["tensors"])
+    for name, store in report["present"].items():
+        click.echo(f"\nprofile {name}, in {store['store']}: {store['state']}")
+        if "error" in store:
+            click.echo(f"  {store['error']}")
+            continue
+        click.echo(
+            f"  samples   {', '.join(f'{count} {split}' for split, count in store['splits'].items())}"
+        )
+        click.echo(
+            f"  shards    {store['shards']} of {store['shards_of']}, "
+            f"{store['samples_per_shard']} samples each"
+        )
+        if store["bytes"] is not None:
+            ratio = store["raw_bytes"] / store["bytes"]
+            click.echo(
+                f"  bytes     {bytes_text(store['bytes'])}, {ratio:.2f} times smaller than raw"
+            )
+        _print_tensors(store["tensors"])
+
+
+def _print_tensors(tensors: dict[str, Any]) -> None:
+    click.echo()
+    print_table(
+        ["tensor", "axes", "shape", "dtype", "stored"],
+        [
+            [
+                name,
+                " ".join(entry["axes"]),
+                "x".join(str(size) for size in entry["shape"]),
+                entry["dtype"],
+                bytes_text(entry.get("bytes")),
+            ]
+            for name, entry in tensors.items()
+        ],
+    )

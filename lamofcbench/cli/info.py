@@ -142,18 +142,15 @@ def info(config: str, archive: str, as_json: bool) -> None:
         if "error" in store:
             click.echo(f"  {store['error']}")
             continue
-        click.echo(
-            f"  samples   {', '.join(f'{count} {split}' for split, count in store['splits'].items())}"
-        )
+        splits = ", ".join(f"{count} {split}" for split, count in store["splits"].items())
+        click.echo(f"  samples   {splits}")
         click.echo(
             f"  shards    {store['shards']} of {store['shards_of']}, "
             f"{store['samples_per_shard']} samples each"
         )
         if store["bytes"] is not None:
             ratio = store["raw_bytes"] / store["bytes"]
-            click.echo(
-                f"  bytes     {bytes_text(store['bytes'])}, {ratio:.2f} times smaller than raw"
-            )
+            click.echo(f"  bytes     {bytes_text(store['bytes'])}, ratio {ratio:.2f} to raw")
         _print_tensors(store["tensors"])
 
 

@@ -57,16 +57,9 @@ def list_(archive: str, as_json: bool) -> None:
             else f"{profile} ({look['state']})"
             for profile, look in (present.items() if isinstance(present, dict) else ())
         ]
-        rows.append(
-            [
-                entry["config"],
-                entry["category"],
-                entry["family"],
-                ", ".join(held) or "-",
-                entry["title"],
-            ]
-        )
-    print_table(["config", "category", "family", "in the archive", "title"], rows)
+        named = (entry[column] for column in ("config", "category", "family", "title"))
+        rows.append([*named, ", ".join(held) or "-"])
+    print_table(["config", "category", "family", "title", "in the archive"], rows)
     if folder is not None:
         click.echo(f"archive: {folder}")
     else:

@@ -46,7 +46,7 @@ class Report:
     bytes: int
 
 
-def verify_store(store: Path, progress: Callable[[int], None] | None = None) -> Report:
+def verify_store(store: Path, progress: Callable[[int], object] | None = None) -> Report:
     """Check a whole store, reading every byte of it.
 
     Args:
@@ -78,7 +78,7 @@ def verify_store(store: Path, progress: Callable[[int], None] | None = None) -> 
 
 
 def _verify_files(
-    store: Path, files: dict[str, FileEntry], progress: Callable[[int], None] | None
+    store: Path, files: dict[str, FileEntry], progress: Callable[[int], object] | None
 ) -> tuple[list[Finding], int]:
     findings, total = [], 0
     for path, entry in sorted(files.items()):
@@ -120,7 +120,7 @@ def _verify_shards(state: StoreState) -> list[Finding]:
     return findings
 
 
-def _verify_unfinished(store: Path, progress: Callable[[int], None] | None) -> Report:
+def _verify_unfinished(store: Path, progress: Callable[[int], object] | None) -> Report:
     try:
         draft, records = load_draft(store), load_records(store)
     except FileNotFoundError:

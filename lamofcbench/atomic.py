@@ -10,6 +10,7 @@ from typing import Any
 __all__ = [
     "TEMPORARY",
     "canonical_json",
+    "compact_json",
     "fsync_folder",
     "publish",
     "sha256_bytes",
@@ -22,8 +23,13 @@ TEMPORARY = ".tmp"
 
 
 def canonical_json(value: Any) -> bytes:
-    """Compact JSON with sorted keys: equal values give equal bytes."""
+    """Compact JSON with sorted keys, for hashing: equal values give equal bytes."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+
+
+def compact_json(value: Any) -> bytes:
+    """Compact JSON that keeps the order of keys, which says which mode is the default."""
+    return json.dumps(value, separators=(",", ":"), ensure_ascii=False).encode()
 
 
 def sha256_bytes(data: bytes) -> str:

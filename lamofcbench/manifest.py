@@ -11,7 +11,7 @@ from typing import Annotated, Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from lamofcbench.atomic import canonical_json, sha256_bytes, write_bytes
+from lamofcbench.atomic import compact_json, sha256_bytes, write_bytes
 from lamofcbench.errors import FormatVersionError, IntegrityError, UnknownNameError
 from lamofcbench.layout import ArrayLayout
 from lamofcbench.spec import SPLITS, ProfileSpec
@@ -221,7 +221,7 @@ def content_hash(files: dict[str, str]) -> str:
 
 def write_manifest(store: Path, manifest: Manifest) -> None:
     """Write the manifest and its hash; the manifest itself last, for it is the commit point."""
-    data = canonical_json(manifest.model_dump(mode="json"))
+    data = compact_json(manifest.model_dump(mode="json"))
     write_bytes(store / MANIFEST_SHA256, f"{sha256_bytes(data)}  {MANIFEST}\n".encode())
     write_bytes(store / MANIFEST, data)
 

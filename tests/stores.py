@@ -19,7 +19,7 @@ from lamofcbench.manifest import (
     ModelEntry,
     SourceEntry,
 )
-from lamofcbench.spec import ProfileSpec
+from lamofcbench.spec import SPLITS, ProfileSpec
 from lamofcbench.store.writer import Sample, StoreWriter
 
 CONFIG = "toy-llm"
@@ -71,12 +71,16 @@ def tensor(name: str, axes: list[str], shape: list[Any], captured: str) -> dict[
 
 
 def draft(spec: ProfileSpec, name: str = "tiny", config: str = CONFIG) -> Draft:
-    splits = {"calibration": spec.samples.calibration, "test": spec.samples.test}
-    splits["train"] = spec.samples.train
+    counts = spec.samples.model_dump()
+    splits = {split: counts[split] for split in SPLITS if counts[split]}
     entries = {
         path: ArrayEntry(**layout.to_manifest())
         for path, layout in build_layouts(spec, name, sum(splits.values())).items()
     }
+
+    def below(prefix: str) -> dict[str, ArrayEntry]:
+        return {p.removeprefix(prefix): e for p, e in entries.items() if p.startswith(prefix)}
+
     asked = {"config": config, "profile": name, "declaration": spec.model_dump(mode="json")}
     return Draft(
         format_version=1,
@@ -101,8 +105,8 @@ def draft(spec: ProfileSpec, name: str = "tiny", config: str = CONFIG) -> Draft:
         request_sha256=sha256_bytes(canonical_json(asked)),
         splits=splits,
         keys={path: entry for path, entry in entries.items() if "/" not in path},
-        context={"token_ids": entries["context/token_ids"]},
-        reference={"mask": entries["reference/mask"]},
+        context=below("context/"),
+        reference=below("reference/"),
     )
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from lamofcbench.atomic import canonical_json, sha256_bytes, write_bytes
+from lamofcbench.atomic import canonical_json, compact_json, sha256_bytes, write_bytes
 from lamofcbench.errors import IntegrityError
 from lamofcbench.manifest import Draft, FileEntry, ShardEntry, mend
 
@@ -53,7 +53,8 @@ def record_path(store: Path, shard: int) -> Path:
 
 def _write(path: Path, model: BaseModel) -> None:
     body = model.model_dump(mode="json")
-    write_bytes(path, canonical_json({"body": body, "sha256": sha256_bytes(canonical_json(body))}))
+    data = {"body": body, "sha256": sha256_bytes(canonical_json(body))}
+    write_bytes(path, compact_json(data))
 
 
 def _load(path: Path) -> Any:

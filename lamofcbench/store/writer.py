@@ -11,7 +11,7 @@ import numpy as np
 
 from lamofcbench.atomic import TEMPORARY, fsync_folder, publish, sha256_bytes, write_bytes
 from lamofcbench.bits import to_storage
-from lamofcbench.errors import RequestMismatchError, SampleError
+from lamofcbench.errors import LockedError, RequestMismatchError, SampleError
 from lamofcbench.layout import ArrayLayout
 from lamofcbench.manifest import (
     Draft,
@@ -293,7 +293,10 @@ class StoreWriter:
         records = self.recorded()
         if len(records) < count:
             return None
-        lock = RangeLock(self.store / WORK / LOCK, 0, count)
+        try:
+            lock = RangeLock(self.store / WORK / LOCK, 0, count)
+        except LockedError:
+            return None
         try:
             # Another writer may have finished it while this one waited for nothing.
             self.manifest = self._finished()

@@ -1,0 +1,27 @@
+import shutil
+from pathlib import Path
+
+import pytest
+
+from tests import stores
+
+
+@pytest.fixture(scope="session")
+def pristine(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An archive with one finished synthetic store. Read it, never change it."""
+    archive = tmp_path_factory.mktemp("pristine")
+    stores.write(archive)
+    return archive
+
+
+@pytest.fixture
+def archive(pristine: Path, tmp_path: Path) -> Path:
+    """A copy of the pristine archive, to be damaged at will."""
+    copy = tmp_path / "archive"
+    shutil.copytree(pristine, copy)
+    return copy
+
+
+@pytest.fixture
+def store(archive: Path) -> Path:
+    return archive / stores.CONFIG / "tiny"

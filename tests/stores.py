@@ -3,6 +3,7 @@
 Run as a program, it writes one store, slowly enough to be killed in the middle.
 """
 
+import dataclasses
 import sys
 from pathlib import Path
 from typing import Any
@@ -116,6 +117,20 @@ def bfloat16(array: Any) -> Any:
     return torch.from_numpy(array).to(torch.bfloat16)
 
 
+SMALL = ("layer.0.k_cache", "layer.2.output", "views")
+
+
+def small() -> ProfileSpec:
+    """A profile of a few kilobytes a sample, with fewer keys and otherwise the same."""
+    whole = profile()
+    return whole.model_copy(
+        update={
+            "keys": tuple(key for key in whole.keys if key.name in SMALL),
+            "modes": {"all": whole.mode().model_copy(update={"keys": SMALL[:1]})},
+        }
+    )
+
+
 def sample(row: int) -> Sample:
     """Sample of a store row, always the same; one is all zeros, one is skipped."""
     rest: tuple[Any, ...] = (
@@ -152,6 +167,11 @@ def sample(row: int) -> Sample:
     )
 
 
+def _declared(whole: Sample, asked: Draft) -> Sample:
+    arrays = {path: value for path, value in whole.arrays.items() if path in asked.layouts}
+    return dataclasses.replace(whole, arrays=arrays)
+
+
 def write(
     archive: Path, spec: ProfileSpec | None = None, name: str = "tiny", config: str = CONFIG
 ) -> Path:
@@ -160,7 +180,9 @@ def write(
     store = archive / config / name
     with StoreWriter(store, asked) as writer:
         for shard in writer.pending():
-            writer.write_shard(shard, (sample(row) for row in asked.shard_rows(shard)))
+            writer.write_shard(
+                shard, (_declared(sample(row), asked) for row in asked.shard_rows(shard))
+            )
         finished = writer.finalise()
     if not isinstance(finished, Manifest):
         raise RuntimeError("the store was not finished")

@@ -1,8 +1,10 @@
 import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
 
+from lamofcbench.spec import list_configs
 from tests import stores
 
 
@@ -11,6 +13,20 @@ def pristine(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An archive with one finished synthetic store. Read it, never change it."""
     archive = tmp_path_factory.mktemp("pristine")
     stores.write(archive)
+    return archive
+
+
+@pytest.fixture(scope="session")
+def real_archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """``./archive`` of some folder, with every config extracted by `make extract`."""
+    archive = tmp_path_factory.mktemp("real") / "archive"
+    for config in list_configs():
+        subprocess.run(
+            ["make", "extract", f"SCENARIO={config}", f"ARCHIVE={archive}"],
+            cwd=Path(__file__).parents[1],
+            check=True,
+            stdout=subprocess.DEVNULL,
+        )
     return archive
 
 

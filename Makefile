@@ -28,8 +28,8 @@ $(STAMP): pyproject.toml constraints.txt
 
 setup: $(STAMP) ## make .venv with everything in it
 
-extract: $(STAMP) ## capture features: SCENARIO=vqa-mllm [PROFILE= SAMPLES= SHARDS= ARCHIVE= SOURCE=]
-	@$(BIN)/python -m extraction '$(SCENARIO)' $(call option,PROFILE,profile) \
+extract: $(STAMP) ## capture features: SCENARIO=vqa-mllm [PROFILE= MODEL= SOURCE= SAMPLES= SHARDS= ARCHIVE=]
+	@$(BIN)/python -m extraction '$(SCENARIO)' $(call option,PROFILE,profile) $(call option,MODEL,model) \
 	  $(call option,SAMPLES,samples) $(call option,SHARDS,shards) \
 	  $(call option,ARCHIVE,archive) $(call option,SOURCE,source)
 

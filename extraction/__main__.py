@@ -7,18 +7,17 @@ from pathlib import Path
 import click
 
 from extraction.driver import Outcome, Request, extract
-from lamofcbench.errors import LamofcError
+from lamofcbench.cli import FINDING, MISTAKE
+from lamofcbench.cli.output import bytes_text, print_table
+from lamofcbench.errors import IntegrityError, LamofcError
 from lamofcbench.spec import list_configs
 
 FULL_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-
-
-def _megabytes(count: int) -> str:
-    return f"{count / 1e6:,.1f} MB"
+INTERRUPTED = 130
 
 
 def summary(outcome: Outcome, archive: Path) -> str:
-    """What to tell the user at the end."""
+    """What to tell the user at the end of one extraction."""
     draft, manifest = outcome.draft, outcome.manifest
     if manifest is None:
         return (
@@ -29,13 +28,13 @@ def summary(outcome: Outcome, archive: Path) -> str:
     totals = manifest.totals
     name = '"lamofcbench"' if archive == Path("archive") else f'"{archive}"'
     done = "extracted" if outcome.shards_written else "already complete, nothing to do"
+    splits = ", ".join(f"{count} {split}" for split, count in draft.splits.items())
     return "\n".join(
         [
             f"{draft.config} ({draft.profile}): {done}",
-            f"  samples  {totals.samples} ({', '.join(f'{n} {s}' for s, n in draft.splits.items())}"
-            f"; {totals.skipped} skipped)",
+            f"  samples  {totals.samples} ({splits}; {totals.skipped} skipped)",
             f"  tensors  {len(draft.keys)} a sample, {totals.elements:,} values",
-            f"  bytes    {_megabytes(totals.bytes)} stored, {_megabytes(totals.raw_bytes)} raw, "
+            f"  bytes    {bytes_text(totals.bytes)} stored, {bytes_text(totals.raw_bytes)} raw, "
             f"ratio {totals.raw_bytes / totals.bytes:.2f}",
             f"  path     {outcome.store}",
             f"  load     from lamofcbench import load_dataset; "
@@ -44,9 +43,53 @@ def summary(outcome: Outcome, archive: Path) -> str:
     )
 
 
+def table_row(outcome: Outcome) -> list[object]:
+    """One line of the closing table over all configs."""
+    draft, manifest = outcome.draft, outcome.manifest
+    if manifest is None:
+        return [draft.config, draft.profile, "unfinished", "", "", "", "", ""]
+    totals = manifest.totals
+    return [
+        draft.config,
+        draft.profile,
+        "extracted" if outcome.shards_written else "was there",
+        totals.samples,
+        totals.skipped,
+        len(draft.keys),
+        bytes_text(totals.bytes),
+        f"{totals.raw_bytes / totals.bytes:.2f}",
+    ]
+
+
+def attempt(request: Request) -> Outcome | int:
+    """Extract one config; on a known error, one line on stderr and the exit status."""
+    try:
+        return extract(request)
+    except LamofcError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return FINDING if isinstance(error, IntegrityError) else MISTAKE
+    except OSError as error:
+        if error.errno not in FULL_DISK or error.strerror is None:
+            raise
+        reason = error.strerror.lower()
+        print(
+            f"error: {request.archive}: {reason}; finished shards are kept. "
+            "Free some space and run the same command to go on",
+            file=sys.stderr,
+        )
+        return FINDING
+    except KeyboardInterrupt:
+        print(
+            "interrupted; finished shards are kept. Run the same command to go on",
+            file=sys.stderr,
+        )
+        return INTERRUPTED
+
+
 @click.command()
 @click.argument("scenario")
-@click.option("--profile", default="tiny", show_default=True, help="Which weights: tiny or full.")
+@click.option("--profile", help="Which weights: tiny (the default) or full.")
+@click.option("--model", help="A folder or Hub id of the same family, in place of the declared.")
 @click.option("--archive", type=click.Path(path_type=Path), default=Path("archive"))
 @click.option("--samples", type=int, help="Test samples in place of the declared number.")
 @click.option("--shards", help="Write only these shards, first:last.")
@@ -56,7 +99,8 @@ def summary(outcome: Outcome, archive: Path) -> str:
 @click.option("--uncompressed", is_flag=True, help="Store chunks as they are: larger, faster.")
 def main(
     scenario: str,
-    profile: str,
+    profile: str | None,
+    model: str | None,
     archive: Path,
     samples: int | None,
     shards: str | None,
@@ -67,30 +111,37 @@ def main(
 ) -> None:
     """Capture the features of SCENARIO (a config, or all) into an archive."""
     configs = list_configs() if scenario == "all" else [scenario]
+    rows, worst = [], 0
     for config in configs:
-        request = Request(
-            config, profile, archive, samples, shards, source, device, strict, not uncompressed
+        outcome = attempt(
+            Request(
+                config=config,
+                profile=profile,
+                model=model,
+                archive=archive,
+                samples=samples,
+                shards=shards,
+                source=source,
+                device=device,
+                strict=strict,
+                compressed=not uncompressed,
+            )
         )
-        try:
-            print(summary(extract(request), archive))
-        except LamofcError as error:
-            print(f"error: {error}", file=sys.stderr)
-            sys.exit(2)
-        except OSError as error:
-            if error.errno not in FULL_DISK:
-                raise
-            print(
-                f"error: {archive}: {error.strerror.lower()}; finished shards are kept. "
-                "Free some space and run the same command to go on",
-                file=sys.stderr,
-            )
-            sys.exit(1)
-        except KeyboardInterrupt:
-            print(
-                "interrupted; finished shards are kept. Run the same command to go on",
-                file=sys.stderr,
-            )
-            sys.exit(130)
+        if isinstance(outcome, Outcome):
+            rows.append(table_row(outcome))
+            if len(configs) == 1:
+                print(summary(outcome, archive))
+            continue
+        worst = max(worst, outcome)
+        rows.append([config, profile or "tiny", "failed", "", "", "", "", ""])
+        if outcome == INTERRUPTED:
+            break
+    if len(configs) > 1:
+        print_table(
+            ["config", "profile", "", "samples", "skipped", "tensors", "stored", "ratio"], rows
+        )
+        print(f"archive: {archive}")
+    sys.exit(worst)
 
 
 if __name__ == "__main__":

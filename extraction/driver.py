@@ -1,5 +1,6 @@
 """Runs an extraction: source, front half, store, shard by shard."""
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,9 +14,9 @@ from extraction.sources import SOURCES
 from extraction.sources.base import Source, SourceSample
 from lamofcbench.errors import SampleError, SourceError
 from lamofcbench.manifest import Draft, Manifest
-from lamofcbench.models import load_family
+from lamofcbench.models import FAMILIES, load_family
 from lamofcbench.models.base import Family
-from lamofcbench.spec import SPLITS, ProfileSpec, load_scenario
+from lamofcbench.spec import SPLITS, ProfileSpec, ScenarioSpec, load_scenario
 from lamofcbench.store.writer import Sample, StoreWriter
 
 __all__ = ["Outcome", "Request", "extract"]
@@ -27,7 +28,8 @@ class Request:
 
     Attributes:
         config: such as ``vqa-mllm``.
-        profile: ``tiny`` or ``full``.
+        profile: ``tiny`` or ``full``; by default tiny, or full where a model and a source are given.
+        model: a folder or Hub id of the same family in place of the declared checkpoint.
         archive: where the store goes.
         samples: test samples in place of the declared number.
         shards: ``first:last``, to write only some of the shards.
@@ -38,7 +40,8 @@ class Request:
     """
 
     config: str
-    profile: str = "tiny"
+    profile: str | None = None
+    model: str | None = None
     archive: Path = Path("archive")
     samples: int | None = None
     shards: str | None = None
@@ -66,12 +69,13 @@ def extract(request: Request) -> Outcome:
         OSError: the disk is full or fails; finished shards are kept.
     """
     scenario = load_scenario(request.config)
-    profile = _adjusted(scenario.profile(request.profile), request)
+    name, profile = _chosen(scenario, request)
+    profile = _adjusted(profile, request)
     torch.manual_seed(profile.source.seed)
     torch.use_deterministic_algorithms(True)
     model: Family = load_family(scenario.family, profile, device=request.device)
-    draft = build_draft(scenario, request.profile, profile, model, request.device)
-    store = request.archive / request.config / request.profile
+    draft = build_draft(scenario, name, profile, model, request.device)
+    store = request.archive / request.config / name
     shards = parse_shards(request.shards, draft.shard_count)
     with StoreWriter(store, draft, shards) as writer:
         pending = writer.pending()
@@ -80,6 +84,22 @@ def extract(request: Request) -> Outcome:
             _write(writer, pending, source, model, request)
         manifest = writer.finalise()
     return Outcome(store, draft, manifest, len(pending))
+
+
+def _chosen(scenario: ScenarioSpec, request: Request) -> tuple[str, ProfileSpec]:
+    """The profile to run, and the name under which the archive keeps it."""
+    both = request.model is not None and request.source is not None
+    base = request.profile or ("full" if both else "tiny")
+    profile = scenario.profile(base)
+    if request.model is None:
+        return base, profile
+    family: type[Family] = FAMILIES.load(scenario.family)
+    slug = re.sub(r"[^a-z0-9]+", "-", request.model.rstrip("/").rpartition("/")[2].lower())
+    # The bounds of real data, whatever the data: the declared miniature's fit it alone.
+    bounds = scenario.profiles.get("full", profile).ragged
+    model = profile.model.model_copy(update={"id": request.model, "revision": None})
+    changed = profile.model_copy(update={"model": model, "ragged": {**profile.ragged, **bounds}})
+    return f"x-{slug.strip('-') or 'model'}", family.adapted(changed)
 
 
 def _adjusted(profile: ProfileSpec, request: Request) -> ProfileSpec:
@@ -144,7 +164,8 @@ def _capture(sample: SourceSample, writer: StoreWriter, model: Family, strict: b
         capture = model.front(sample.inputs)
         arrays.update(capture.features)
         arrays.update({f"context/{name}": value for name, value in capture.context.items()})
-        made = Sample(sample.id, arrays, *rest)
+        token_ids = None if capture.token_ids is None else capture.token_ids.tolist()
+        made = Sample(sample.id, arrays, *rest, token_ids=token_ids)
         writer.check(made)
     except SampleError as error:
         if strict:

@@ -190,11 +190,17 @@ class Draft(_Entry):
 
 
 class Manifest(Draft):
-    """Contents of ``manifest.json``; see ``FORMAT.md``."""
+    """Contents of ``manifest.json``; see ``FORMAT.md``.
+
+    ``shared_prefix`` counts the leading tokens that are the same in all samples, and
+    ``constant_keys`` lists the keys whose tensor is: what every decoder can hold is not rate.
+    """
 
     shards: list[ShardEntry]
     files: dict[str, FileEntry]
     totals: Totals
+    shared_prefix: Count
+    constant_keys: list[str]
     content_hash: Sha256
 
     @model_validator(mode="after")

@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Self
 
 import torch
 
-from lamofcbench.errors import UnknownNameError
+from lamofcbench.errors import ModelError, UnknownNameError
 from lamofcbench.spec import ProfileSpec
 
 __all__ = ["Capture", "Family", "Output", "Restricted"]
@@ -20,10 +20,13 @@ class Capture:
     Attributes:
         features: a tensor per declared key, in the declared captured dtype.
         context: a tensor per declared context name.
+        token_ids: int64 [N], of the prompt, where there is one: provenance, which the sample table
+            keeps.
     """
 
     features: dict[str, torch.Tensor]
     context: dict[str, torch.Tensor]
+    token_ids: torch.Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -89,6 +92,19 @@ class Family(ABC):
         Raises:
             ModelError: the checkpoint is missing, unreadable or of another architecture.
         """
+
+    @classmethod
+    def adapted(cls, profile: ProfileSpec) -> ProfileSpec:
+        """Bring a declaration's shapes and dtypes to the checkpoint that it now names.
+
+        Called before a run with another model than the declared one; reads the checkpoint's
+        configuration alone.
+
+        Raises:
+            ModelError: the checkpoint is missing or of another architecture, or this family takes
+                no other.
+        """
+        raise ModelError(f"{profile.model.id}: family {cls.name} takes no other model")
 
     @abstractmethod
     def front(self, inputs: Mapping[str, Any]) -> Capture:

@@ -47,6 +47,7 @@ def _schema(profile: ProfileSpec) -> pa.Schema:
                 pa.field(reference_column(name), _REFERENCE[kind])
                 for name, kind in profile.reference.items()
             ),
+            pa.field("token_ids", pa.list_(pa.int64())),
             pa.field("input", pa.string()),
             pa.field("source_id", pa.string()),
             pa.field("source_sha256", pa.string()),

@@ -35,6 +35,8 @@ class ShardRecord(BaseModel):
         files: the shard's files, by path relative to the store.
         raw_bytes: of the features' values before compression.
         elements: number of feature values.
+        prefix: leading token ids that all its samples share; None if it has no sample with any.
+        constants: a hash per key whose tensor is the same in all its samples; None without samples.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -44,6 +46,8 @@ class ShardRecord(BaseModel):
     files: dict[str, FileEntry]
     raw_bytes: int
     elements: int
+    prefix: list[int] | None
+    constants: dict[str, str] | None
 
 
 def record_path(store: Path, shard: int) -> Path:

@@ -1,7 +1,7 @@
 """Writing a store, shard by shard, so that it can be killed at any moment and taken up again."""
 
 import shutil
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -23,6 +23,7 @@ from lamofcbench.manifest import (
     load_manifest,
     write_manifest,
 )
+from lamofcbench.store.common import CommonParts, common_constants, common_prefix
 from lamofcbench.store.lengths import encode_lengths, lengths_path
 from lamofcbench.store.lock import RangeLock
 from lamofcbench.store.shard import ShardFileWriter, shard_header
@@ -54,6 +55,7 @@ class Sample:
         summary: one line about the input.
         source_id: the record of the source that it came from.
         source_sha256: of the source's bytes.
+        token_ids: of the prompt, where there is one.
         skipped: why there are no arrays; None for a sample that is there.
     """
 
@@ -63,6 +65,7 @@ class Sample:
     summary: str
     source_id: str
     source_sha256: str
+    token_ids: Sequence[int] | None = None
     skipped: str | None = None
 
 
@@ -205,15 +208,17 @@ class StoreWriter:
                     draft.config, draft.profile, path, shard, draft.request_sha256
                 )
                 writers[path] = ShardFileWriter(temporary / f"{number}.part", layout, header)
-            rows, elements, raw_bytes = [], 0, 0
+            rows, elements, raw_bytes, common = [], 0, 0, CommonParts()
             for row, sample in zip(draft.shard_rows(shard), samples, strict=True):
                 stored = self._stored(sample)
                 for path, writer in writers.items():
                     writer.append(stored.get(path))
                 rows.append(self._row(row, sample, stored))
-                features = [array for path, array in stored.items() if path in draft.keys]
-                elements += sum(array.size for array in features)
-                raw_bytes += sum(array.nbytes for array in features)
+                features = {path: array for path, array in stored.items() if path in draft.keys}
+                elements += sum(array.size for array in features.values())
+                raw_bytes += sum(array.nbytes for array in features.values())
+                if sample.skipped is None:
+                    common.add(features, sample.token_ids)
                 if progress is not None:
                     progress(sample)
             entries = {path: writer.finish() for path, writer in writers.items()}
@@ -240,6 +245,8 @@ class StoreWriter:
             },
             raw_bytes=raw_bytes,
             elements=elements,
+            prefix=common.prefix,
+            constants=common.constants,
         )
         write_record(self.store, record)
         return record
@@ -275,6 +282,7 @@ class StoreWriter:
             "reason": sample.skipped,
             **{length_column(axis): lengths.get(axis) for axis in self.draft.declaration.ragged},
             **{reference_column(name): value for name, value in sample.reference.items()},
+            "token_ids": None if sample.token_ids is None else list(sample.token_ids),
             "input": sample.summary,
             "source_id": sample.source_id,
             "source_sha256": sample.source_sha256,
@@ -347,6 +355,8 @@ class StoreWriter:
                     raw_bytes=sum(record.raw_bytes for record in records.values()),
                     elements=sum(record.elements for record in records.values()),
                 ),
+                shared_prefix=len(common_prefix(r.prefix for r in records.values()) or []),
+                constant_keys=common_constants(r.constants for r in records.values()),
                 content_hash=content_hash({path: entry.sha256 for path, entry in files.items()}),
             ),
         )

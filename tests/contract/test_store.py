@@ -14,6 +14,7 @@ import zarr
 from lamofcbench import load_dataset
 from lamofcbench.bits import to_storage
 from lamofcbench.layout import ArrayLayout
+from lamofcbench.manifest import Manifest
 from lamofcbench.store.state import load_state
 from tests import stores
 
@@ -107,6 +108,19 @@ def test_tables_say_what_the_samples_are(pristine: Path) -> None:
     # One row group a shard, so that one shard's rows can be fetched alone: rows 4-15 and 16-23.
     groups = pq.ParquetFile(pristine / stores.CONFIG / "tiny" / "samples-test.parquet").metadata
     assert [groups.row_group(i).num_rows for i in range(groups.num_row_groups)] == [12, 8]
+
+
+def test_what_all_samples_share_is_recorded(pristine: Path) -> None:
+    manifest = load_state(pristine / stores.CONFIG / "tiny").draft
+    assert isinstance(manifest, Manifest)
+    assert manifest.constant_keys == ["views"]
+    prompts = [stores.sample(row).token_ids for row in rows(pristine)]
+    shared = 0
+    while len({tuple(p[: shared + 1]) for p in prompts}) == 1:
+        shared += 1
+    assert manifest.shared_prefix == shared > 0
+    row = pq.read_table(pristine / stores.CONFIG / "tiny" / "samples-test.parquet").to_pylist()[0]
+    assert row["token_ids"] == stores.sample(4).token_ids
 
 
 @pytest.mark.skipif(not JUDGE.is_file(), reason="the independent judge is not beside the checkout")

@@ -28,7 +28,7 @@ class Request:
 
     Attributes:
         config: such as ``vqa-mllm``.
-        profile: ``tiny`` or ``full``; by default tiny, or full where a model and a source are given.
+        profile: ``tiny`` or ``full``; by default tiny, or full if a model and a source are given.
         model: a folder or Hub id of the same family in place of the declared checkpoint.
         archive: where the store goes.
         samples: test samples in place of the declared number.

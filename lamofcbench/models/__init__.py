@@ -10,6 +10,8 @@ __all__ = ["FAMILIES", "bundled_path", "load_family"]
 FAMILIES = Registry(
     "family",
     {
+        "llm": "lamofcbench.models.llm:Llm",
+        "ssm": "lamofcbench.models.ssm:Ssm",
         "vit": "lamofcbench.models.vit:Vit",
         "mllm": "lamofcbench.models.mllm:Mllm",
     },

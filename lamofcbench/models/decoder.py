@@ -7,7 +7,7 @@ masks, rotary embeddings and kernels are those of the whole model and results ar
 
 import hashlib
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,7 +20,16 @@ from lamofcbench.models import bundled_path
 from lamofcbench.optional import require
 from lamofcbench.spec import ModelSpec
 
-__all__ = ["Captured", "SplitDecoder", "declared_split", "fingerprint", "load_library", "locate"]
+__all__ = [
+    "Captured",
+    "SplitDecoder",
+    "declared_split",
+    "fingerprint",
+    "greedy",
+    "load_config",
+    "load_library",
+    "locate",
+]
 
 transformers = require("transformers", "models")
 require("transformers.utils.logging", "models")
@@ -49,23 +58,24 @@ class Captured:
         return (layer.keys if kind == "k_cache" else layer.values)[0]  # type: ignore[no-any-return]
 
 
-def declared_split(names: Iterable[str]) -> int:
+def declared_split(names: Iterable[str], states: Sequence[str] = ("k_cache", "v_cache")) -> int:
     """Number of the layer after which a declaration splits a decoder.
 
     Args:
         names: the declared keys; those that don't start with ``layer.`` are ignored.
+        states: what else a layer of the front half may leave.
 
     Returns:
         L of ``layer.<L>.output``.
 
     Raises:
-        DeclarationError: there isn't exactly one output, or a cache lies beyond it.
+        DeclarationError: there isn't exactly one output, or a state lies beyond it.
     """
     layers = [name for name in names if name.startswith("layer.")]
     outputs = [int(m[1]) for n in layers if (m := re.fullmatch(r"layer\.(\d+)\.output", n))]
     if len(outputs) != 1:
         raise DeclarationError(f"a decoder is split after one layer, not after {outputs}")
-    allowed = {f"layer.{i}.{c}_cache" for i in range(outputs[0] + 1) for c in "kv"}
+    allowed = {f"layer.{i}.{state}" for i in range(outputs[0] + 1) for state in states}
     if extra := set(layers) - allowed - {f"layer.{outputs[0]}.output"}:
         raise DeclarationError(f"no tensor of layers 0 to {outputs[0]}: {', '.join(sorted(extra))}")
     return outputs[0]
@@ -191,18 +201,41 @@ class SplitDecoder:
         Returns:
             The tokens, and the logits [steps, vocabulary] float32 that each was taken from.
         """
-        ends = set(stops)
         following = positions.max() + 1
-        tokens: list[int] = []
-        steps: list[torch.Tensor] = []
-        while True:
-            steps.append(logits.float())
-            tokens.append(int(logits.float().argmax()))
-            if tokens[-1] in ends or len(tokens) == limit:
-                return tokens, torch.stack(steps)
-            place = (following + len(tokens) - 1).expand(*positions.shape[:-1], 1)
-            ids = torch.tensor([tokens[-1:]], device=logits.device)
-            logits = self.run(cache, place, input_ids=ids)
+
+        def step(ids: torch.Tensor, done: int) -> torch.Tensor:
+            place = (following + done).expand(*positions.shape[:-1], 1)
+            return self.run(cache, place, input_ids=ids)
+
+        return greedy(logits, step, limit, stops)
+
+
+def greedy(
+    logits: torch.Tensor,
+    step: Callable[[torch.Tensor, int], torch.Tensor],
+    limit: int,
+    stops: Iterable[int] = (),
+) -> tuple[list[int], torch.Tensor]:
+    """Decode token by token, always taking the likeliest.
+
+    Args:
+        logits: [vocabulary], of the prompt's last token.
+        step: takes a token's id [1, 1] and how many came before it; returns the next logits.
+        limit: most tokens to decode.
+        stops: tokens that end the text; the one that did is the last returned.
+
+    Returns:
+        The tokens, and the logits [steps, vocabulary] float32 that each was taken from.
+    """
+    ends = set(stops)
+    tokens: list[int] = []
+    steps: list[torch.Tensor] = []
+    while True:
+        steps.append(logits.float())
+        tokens.append(int(logits.float().argmax()))
+        if tokens[-1] in ends or len(tokens) == limit:
+            return tokens, torch.stack(steps)
+        logits = step(torch.tensor([tokens[-1:]], device=logits.device), len(tokens) - 1)
 
 
 def locate(model: ModelSpec) -> Path | None:
@@ -248,14 +281,14 @@ def _quiet() -> Iterator[None]:
 
 
 def load_library(
-    model: ModelSpec, library_class: Any, model_type: str, device: str
+    model: ModelSpec, library_class: Any, model_type: str | None, device: str
 ) -> tuple[Any, Any, str]:
     """Load a checkpoint and its tokenizer: safetensors only, no code from the checkpoint, silently.
 
     Args:
         model: which weights, and the dtype to compute in.
         library_class: the library's class for the architecture.
-        model_type: what the checkpoint's config must call itself.
+        model_type: what the checkpoint's config must call itself; None for any.
         device: where the model goes.
 
     Returns:
@@ -272,7 +305,8 @@ def load_library(
         with _quiet():
             # The bare file first: the library's own classes accept any other model's config.
             config, _ = transformers.PreTrainedConfig.get_config_dict(where, **pinned)
-            if (found := config.get("model_type")) != model_type:
+            found = config.get("model_type")
+            if model_type is not None and found != model_type:
                 raise ModelError(f"{model.id}: a {model_type} is needed, this is a {found}")
             loaded, report = library_class.from_pretrained(
                 where,
@@ -297,3 +331,19 @@ def load_library(
     commit = getattr(loaded.config, "_commit_hash", None) or model.revision or ""
     revision = fingerprint(folder) if folder else commit
     return loaded.to(device).eval(), tokenizer, revision
+
+
+def load_config(model: ModelSpec) -> Any:
+    """Read a checkpoint's configuration alone.
+
+    Raises:
+        ModelError: it is missing or unreadable.
+    """
+    folder = locate(model)
+    pinned = {} if folder or not model.revision else {"revision": model.revision}
+    try:
+        with _quiet():
+            return transformers.AutoConfig.from_pretrained(str(folder or model.id), **pinned)
+    except Exception as error:  # what damaged files raise is nowhere declared
+        reason = " ".join(str(error).split())[:300] or type(error).__name__
+        raise ModelError(f"{model.id}: config.json cannot be read: {reason}") from error

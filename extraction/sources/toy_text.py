@@ -1,0 +1,139 @@
+"""Generated questions in the manner of a published language data set, for miniatures.
+
+The wording is a small vocabulary that a miniature can learn from scratch; every label is true by
+construction. Which questions are held out, and in which split, follows from a hash of the question,
+so no seed can bring a question that a miniature was trained on into an archive.
+"""
+
+import hashlib
+from abc import abstractmethod
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+
+from extraction.sources.base import Source, SourceSample, sha256_of
+from extraction.sources.records import ASSISTANT_PREFIX, LETTERS, choice_prompt
+from lamofcbench.errors import SourceError
+from lamofcbench.spec import ProfileSpec
+
+__all__ = ["NUMBERS", "Question", "ToyText", "lettered"]
+
+Random = np.random.RandomState
+
+NUMBERS = (
+    *("one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"),
+    *("eleven", "twelve", "thirteen", "fourteen", "fifteen", "sixteen", "seventeen"),
+    *("eighteen", "nineteen", "twenty"),
+)
+PREAMBLES = (
+    "it is a fine day .",
+    "please read the whole text with care .",
+    "there is no trick here .",
+    "take your time .",
+    "the next line holds the question , and the lines after it hold the choices .",
+    "all of this was made up for a test .",
+)
+# Of 8 parts by hash, one is held out; of its 256 parts, by a second byte, these are the splits.
+HELD_OUT_OF = 8
+SPLIT_BYTES = {"test": range(0, 112), "calibration": range(112, 144), "train": range(144, 256)}
+PATIENCE = 200_000
+
+
+@dataclass(frozen=True)
+class Question:
+    """One generated question.
+
+    Attributes:
+        prompt: the user's turn.
+        prefix: how the assistant's turn begins.
+        response: how it goes on, as a miniature is taught it.
+        answer: the reference.
+    """
+
+    prompt: str
+    prefix: str
+    response: str
+    answer: str
+
+    @property
+    def bucket(self) -> str:
+        """``"training"`` if miniatures may be trained on it, else its split."""
+        first, second = hashlib.sha256(self.prompt.encode()).digest()[:2]
+        if first % HELD_OUT_OF:
+            return "training"
+        return next(split for split, parts in SPLIT_BYTES.items() if second in parts)
+
+
+def lettered(question: str, choices: Sequence[str], gold: int) -> Question:
+    """A multiple-choice question; the response is the letter and then the choice in full."""
+    return Question(
+        prompt=choice_prompt(question, choices),
+        prefix=ASSISTANT_PREFIX,
+        response=f" {LETTERS[gold]}. {choices[gold]}",
+        answer=LETTERS[gold],
+    )
+
+
+class ToyText(Source):
+    """A stream of generated questions; a subclass composes one.
+
+    Attributes:
+        name: the config's data set, which prefixes ids.
+    """
+
+    name: ClassVar[str]
+
+    def __init__(self, profile: ProfileSpec, folder: Path | None = None) -> None:
+        """Take the seed from the profile.
+
+        Raises:
+            SourceError: a folder was given.
+        """
+        super().__init__(profile, folder)
+        if folder is not None:
+            raise SourceError(f"{self.name}: questions are generated; leave out SOURCE={folder}")
+
+    @classmethod
+    @abstractmethod
+    def compose(cls, random: Random) -> Question:
+        """Draw one question."""
+
+    @classmethod
+    def stream(cls, random: Random, bucket: str) -> Iterator[Question]:
+        """Draw questions of one bucket, without end; some come with a few lines before them.
+
+        Those lines make lengths differ as they do between real prompts.
+        """
+        while True:
+            question = cls.compose(random)
+            count = random.randint(0, 5) if random.rand() < 0.6 else 0
+            lines = [PREAMBLES[random.randint(len(PREAMBLES))] for _ in range(count)]
+            if question.bucket == bucket:
+                prompt = "\n".join([*lines, question.prompt])
+                yield Question(prompt, question.prefix, question.response, question.answer)
+
+    def select(self, split: str, count: int) -> Sequence[SourceSample]:
+        """Draw ``count`` different questions of a split; see `Source.select`."""
+        if split not in SPLIT_BYTES:
+            raise SourceError(f"{self.name}: no split {split!r}")
+        random = Random([self.profile.source.seed, list(SPLIT_BYTES).index(split)])
+        found: dict[str, SourceSample] = {}
+        for tries, question in enumerate(self.stream(random, split)):
+            if len(found) == count:
+                break
+            if tries == PATIENCE:
+                raise SourceError(f"{self.name}: {split} has {len(found)} questions, not {count}")
+            place = f"{split}-{len(found):04}"
+            if question.prompt not in found:
+                found[question.prompt] = SourceSample(
+                    id=f"{self.name}-{place}",
+                    inputs={"prompt": question.prompt, "prefix": question.prefix},
+                    reference={"answer": question.answer},
+                    summary=question.prompt.replace("\n", " "),
+                    source_id=place,
+                    sha256=sha256_of(question.prompt),
+                )
+        return list(found.values())

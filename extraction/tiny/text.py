@@ -1,0 +1,197 @@
+"""What the language miniatures share: tokenizer, batches of all five tasks, loss, evaluation."""
+
+import collections
+import itertools
+import json
+import math
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tokenizers
+import torch
+import transformers
+from torch.nn import functional as F
+
+from extraction.sources import SOURCES
+from extraction.sources.toy_text import Question, ToyText
+from lamofcbench.models import bundled_path
+from lamofcbench.models.text import TextFamily
+from lamofcbench.scores.answers import last_number, letter
+from lamofcbench.spec import ProfileSpec, load_scenario
+
+__all__ = ["TASKS", "build_tokenizer", "evaluate", "save", "special_ids", "train"]
+
+TASKS = ("arc", "gsm8k", "hellaswag", "truthfulqa", "winogrande")
+SPECIAL = ("<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|unk|>")
+TEMPLATE = (
+    "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}"
+    "<|im_end|>\n{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+PATTERN = r" ?[A-Za-z]+| ?\d| ?[^\sA-Za-z\d]|\n| "
+# Random words cannot be foretold; a little of their loss still teaches which kind comes next.
+PROMPT_WEIGHT = 0.03
+POOL = 16
+
+
+def source(task: str) -> type[ToyText]:
+    """The generator of a task's questions."""
+    found: type[ToyText] = SOURCES.load(f"toy_{task}")
+    return found
+
+
+def build_tokenizer() -> Any:
+    """A tokenizer of the words of all five tasks, with a chat template."""
+    words: set[str] = {"user", "assistant", *"0123456789", *(f" {d}" for d in "0123456789")}
+    regex = tokenizers.pre_tokenizers.Split(tokenizers.Regex(PATTERN), "isolated")
+    for task in TASKS:
+        stream = source(task).stream(np.random.RandomState(0), "training")
+        for question in itertools.islice(stream, 3000):
+            for text in (question.prompt, question.prefix + question.response):
+                words.update(piece for piece, _ in regex.pre_tokenize_str(text))
+    vocabulary = {token: i for i, token in enumerate([*SPECIAL, *sorted(words | {"\n", " "})])}
+    inner = tokenizers.Tokenizer(tokenizers.models.WordLevel(vocabulary, unk_token="<|unk|>"))
+    inner.pre_tokenizer = regex
+    inner.decoder = tokenizers.decoders.Fuse()
+    tokenizer = transformers.PreTrainedTokenizerFast(
+        tokenizer_object=inner,
+        unk_token="<|unk|>",
+        pad_token="<|endoftext|>",
+        eos_token="<|im_end|>",
+        additional_special_tokens=["<|im_start|>"],
+    )
+    tokenizer.chat_template = TEMPLATE
+    return tokenizer
+
+
+def special_ids(tokenizer: Any) -> dict[str, int]:
+    """Vocabulary size and special tokens, as arguments of a library configuration."""
+    return {
+        "vocab_size": len(tokenizer),
+        "eos_token_id": tokenizer.eos_token_id,
+        "bos_token_id": tokenizer.convert_tokens_to_ids("<|im_start|>"),
+        "pad_token_id": tokenizer.pad_token_id,
+    }
+
+
+def _encode(tokenizer: Any, question: Question) -> tuple[list[int], int]:
+    """Token ids of a whole conversation, and how many belong to its prompt."""
+    turn = [{"role": "user", "content": question.prompt}]
+    text = tokenizer.apply_chat_template(turn, tokenize=False, add_generation_prompt=True)
+    prompt = tokenizer(text + question.prefix, add_special_tokens=False)["input_ids"]
+    response = tokenizer(question.response + "<|im_end|>", add_special_tokens=False)["input_ids"]
+    return prompt + response, len(prompt)
+
+
+def _batches(tokenizer: Any, seed: int, size: int) -> Iterator[list[tuple[list[int], int]]]:
+    """Batches of conversations of like length, tasks mixed, without end."""
+    streams = [
+        source(task).stream(np.random.RandomState([seed, n]), "training")
+        for n, task in enumerate(TASKS)
+    ]
+    random = np.random.RandomState(seed)
+    while True:
+        pool = [_encode(tokenizer, next(streams[i % len(streams)])) for i in range(POOL * size)]
+        pool.sort(key=lambda item: len(item[0]))
+        cuts = [pool[i : i + size] for i in range(0, len(pool), size)]
+        for i in random.permutation(len(cuts)):
+            yield cuts[i]
+
+
+def _loss(model: Any, batch: list[tuple[list[int], int]], pad: int) -> torch.Tensor:
+    longest = max(len(ids) for ids, _ in batch)
+    ids = torch.tensor([row + [pad] * (longest - len(row)) for row, _ in batch])
+    weight = torch.zeros(ids.shape)
+    for i, (row, prompt) in enumerate(batch):
+        weight[i, :prompt] = PROMPT_WEIGHT
+        weight[i, prompt : len(row)] = 1
+    logits = model(input_ids=ids, use_cache=False).logits
+    loss = F.cross_entropy(logits[:, :-1].flatten(0, 1), ids[:, 1:].flatten(), reduction="none")
+    weight = weight[:, 1:].flatten()
+    return (loss * weight).sum() / weight.sum()
+
+
+def train(
+    model: Any, tokenizer: Any, seed: int, steps: int, size: int, rate: float, report: int = 100
+) -> None:
+    """Train on a mixture of the five tasks, held-out questions left out.
+
+    Args:
+        model: a library model, float32.
+        tokenizer: from `build_tokenizer`.
+        seed: of the questions.
+        steps: batches to train on.
+        size: conversations in a batch.
+        rate: peak learning rate.
+        report: steps between lines of progress.
+    """
+    optimiser = torch.optim.AdamW(model.parameters(), lr=rate, weight_decay=0.01, betas=(0.9, 0.98))
+    schedule = torch.optim.lr_scheduler.LambdaLR(
+        optimiser,
+        lambda step: min(
+            (step + 1) / 50, 0.02 + 0.98 * (0.5 + 0.5 * math.cos(math.pi * step / steps))
+        ),
+    )
+    began, losses = time.monotonic(), collections.deque(maxlen=report)
+    model.train()
+    batches = _batches(tokenizer, seed, size)
+    for step, batch in enumerate(itertools.islice(batches, steps), 1):
+        loss = _loss(model, batch, tokenizer.pad_token_id)
+        optimiser.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimiser.step()
+        schedule.step()
+        losses.append(float(loss.detach()))
+        if step % report == 0:
+            mean = sum(losses) / len(losses)
+            print(f"step {step}: loss {mean:.3f}, {time.monotonic() - began:.0f} s", flush=True)
+    model.eval()
+
+
+def save(model: Any, tokenizer: Any, name: str) -> Path:
+    """Round the weights to bfloat16, in which the full model computes, and write the miniature."""
+    folder = bundled_path(name)
+    folder.mkdir(parents=True, exist_ok=True)
+    model.to(torch.bfloat16).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    for path in folder.glob("*.safetensors"):
+        path.chmod(0o644)  # safetensors makes them private, and a wheel would keep that
+    return folder
+
+
+def profile_of(task: str, family: str) -> ProfileSpec:
+    """The tiny profile of a task through a family."""
+    return load_scenario(f"{task}-{family}").profile("tiny")
+
+
+def evaluate(model: TextFamily, family: str) -> dict[str, dict[str, float]]:
+    """Score a miniature on every task's test split, as the plain model.
+
+    Returns:
+        Per task its exact-match score, and that of always giving the commonest answer.
+    """
+    scores = {}
+    for task in TASKS:
+        profile = profile_of(task, family)
+        samples = source(task)(profile).select("test", profile.samples.test)
+        read = last_number if task == "gsm8k" else letter
+        right = [
+            read(model.plain(sample.inputs).prediction) == sample.reference["answer"]
+            for sample in samples
+        ]
+        commonest = collections.Counter(s.reference["answer"] for s in samples).most_common(1)
+        scores[task] = {
+            "score": sum(right) / len(right),
+            "baseline": commonest[0][1] / len(samples),
+        }
+    return scores
+
+
+def record(folder: Path, **fields: Any) -> None:
+    """Write how the miniature was made and what it scores."""
+    text = json.dumps(fields, indent=2)
+    (folder / "training.json").write_text(text + "\n", "utf-8")
+    print(text)

@@ -6,7 +6,7 @@ from typing import Any, Self
 import numpy as np
 import torch
 
-from lamofcbench.errors import DeclarationError, ModelError, SampleError
+from lamofcbench.errors import ModelError, SampleError
 from lamofcbench.models.base import Capture, Family, Output
 from lamofcbench.models.decoder import SplitDecoder, declared_split, load_library, transformers
 from lamofcbench.spec import ProfileSpec
@@ -111,8 +111,8 @@ class Mllm(Family):
         """Wrap a loaded model; use `load`.
 
         Raises:
-            DeclarationError: the profile declares tensors that this family doesn't have.
-            ModelError: the model has other shapes than the profile declares.
+            DeclarationError: the declared layers don't make one split.
+            ModelError: the model lacks declared tensors, or has them in other shapes.
         """
         self.profile = profile
         self.model = model
@@ -123,6 +123,8 @@ class Mllm(Family):
         self.names = [tensor.name for tensor in profile.keys]
         self.levels = len(model.config.vision_config.deepstack_visual_indexes)
         self._check_names()
+        if tokenizer.convert_tokens_to_ids(IMAGE_TOKEN) != model.config.image_token_id:
+            raise ModelError(f"{profile.model.id}: its tokenizer is missing, or another model's")
         text = model.model.language_model
         self.decoder = SplitDecoder(text, model.lm_head, declared_split(self.names))
         if self.decoder.split < self.levels:
@@ -156,7 +158,7 @@ class Mllm(Family):
         ours = {"vision.output", *(f"vision.deepstack.{k}" for k in range(self.levels))}
         for name in self.names:
             if name not in ours and not name.startswith("layer."):
-                raise DeclarationError(f"{self.profile.model.id} has no tensor {name!r}")
+                raise ModelError(f"{self.profile.model.id}: has no tensor {name!r}")
 
     def _check_shapes(self) -> None:
         text = self.model.config.text_config

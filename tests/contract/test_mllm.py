@@ -15,6 +15,15 @@ from lamofcbench.scores.vqa_accuracy import vqa_accuracy
 from lamofcbench.spec import load_scenario
 
 
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    # Threads cost more than they bring at this size, above all on a busy machine.
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
 @pytest.fixture(scope="module")
 def profile():
     return load_scenario("vqa-mllm").profile("tiny")
@@ -270,7 +279,7 @@ def test_a_broken_checkpoint_is_a_model_error_of_one_line(profile, tmp_path, dam
     folder = tmp_path / "broken"
     shutil.copytree(bundled_path("mllm"), folder)
     damage(folder)
-    with pytest.raises((ModelError, DeclarationError)) as caught:
+    with pytest.raises(ModelError) as caught:
         load_family("mllm", at(profile, folder))
     assert "\n" not in str(caught.value)
 

@@ -103,6 +103,15 @@ class Family(ABC):
         """
 
     @classmethod
+    @abstractmethod
+    def revision_of(cls, profile: ProfileSpec) -> str:
+        """Say what `revision` a profile's checkpoint would have, without loading it.
+
+        Raises:
+            ModelError: the checkpoint is missing, or its files are damaged.
+        """
+
+    @classmethod
     def adapted(cls, profile: ProfileSpec) -> ProfileSpec:
         """Bring a declaration's shapes and dtypes to the checkpoint that it now names.
 

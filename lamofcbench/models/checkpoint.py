@@ -150,8 +150,17 @@ class Checkpoint:
         """
         return sorted({file for name, file in self.places().items() if wanted(name)})
 
-    def revision(self, wanted: Wanted = everything) -> str:
+    @property
+    def files_beside(self) -> CheckpointFiles:
+        """The files of the model that this checkpoint is of, weights or not."""
+        return self._files
+
+    def revision(self, wanted: Wanted = everything, beside: Iterable[str] = ()) -> str:
         """Say what pins the wanted tensors, without loading them.
+
+        Args:
+            wanted: which tensors matter.
+            beside: names of other files that matter, where they are there: a tokenizer's.
 
         Returns:
             The Hub's commit; for a folder, the hex sha256 over the names and hashes of the
@@ -164,6 +173,7 @@ class Checkpoint:
         if not self._files.local:
             return self._files.commit or ""
         names = [self._config_file, *self.files(wanted)]
+        names += [name for name in beside if self._files.find(name) is not None]
         if self._index is not None:
             names.append(self._index_file)
         digest = hashlib.sha256()

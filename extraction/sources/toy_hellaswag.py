@@ -6,31 +6,32 @@ from extraction.sources.toy_text import NUMBERS, Question, Random, ToyText, lett
 
 __all__ = ["ToyHellaswag"]
 
+PEOPLE = ("someone", "a child", "a teacher", "a sailor", "a baker", "a nurse")
+PLACES = ("aloud", "in a hall", "on a ship", "at home", "in the rain", "at work")
 SHOWN = 3
 ASKED = 2
+STEPS = {"up by one": 1, "down by one": -1, "up by two": 2, "down by two": -2}
 
 
 def _run(start: int, step: int, count: int) -> str:
-    return " ".join(NUMBERS[start + step * i] for i in range(count))
+    return " ".join(NUMBERS[(start + step * i) % len(NUMBERS)] for i in range(count))
 
 
 class ToyHellaswag(ToyText):
-    """Counting up or down, by one or by two."""
+    """Counting in one of four ways; the endings are what each way would give, in that order."""
 
     name: ClassVar[str] = "toy-hellaswag"
 
     @classmethod
     def compose(cls, random: Random) -> Question:
         """See `ToyText.compose`."""
-        step = (1, -1, 2, -2)[random.randint(4)]
-        reach = step * (SHOWN + ASKED - 1)
-        start = random.randint(max(0, -reach), len(NUMBERS) - max(0, reach))
-        right = _run(start + step * SHOWN, step, ASKED)
-        endings = {right}
-        while len(endings) < 4:
-            first, second = random.randint(0, len(NUMBERS), 2)
-            endings.add(f"{NUMBERS[first]} {NUMBERS[second]}")
-        choices = sorted(endings)
-        random.shuffle(choices)
-        question = f"someone counts : {_run(start, step, SHOWN)}\nwhich ending follows ?"
-        return lettered(question, choices, choices.index(right))
+        ways = list(STEPS)
+        gold, start = random.randint(len(ways)), random.randint(len(NUMBERS))
+        step = STEPS[ways[gold]]
+        last = start + step * (SHOWN - 1)
+        endings = [_run(last + way, way, ASKED) for way in STEPS.values()]
+        person = PEOPLE[random.randint(len(PEOPLE))]
+        place = PLACES[random.randint(len(PLACES))]
+        shown = _run(start, step, SHOWN)
+        question = f"{person} counts {place} : {shown}\nwhich ending follows ?"
+        return lettered(question, endings, gold, ways[gold])

@@ -67,12 +67,16 @@ class Question:
         return next(split for split, parts in SPLIT_BYTES.items() if second in parts)
 
 
-def lettered(question: str, choices: Sequence[str], gold: int) -> Question:
-    """A multiple-choice question; the response is the letter and then the choice in full."""
+def lettered(question: str, choices: Sequence[str], gold: int, reason: str) -> Question:
+    """A multiple-choice question; the response is the letter and then a word on why.
+
+    Choices should stand in an order that follows from what is asked, so that the letter does:
+    telling letters apart by what stands beside them is out of a miniature's reach.
+    """
     return Question(
         prompt=choice_prompt(question, choices),
         prefix=ASSISTANT_PREFIX,
-        response=f" {LETTERS[gold]}. {choices[gold]}",
+        response=f" {LETTERS[gold]}. {reason}",
         answer=LETTERS[gold],
     )
 

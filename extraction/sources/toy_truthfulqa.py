@@ -6,27 +6,24 @@ from extraction.sources.toy_text import NUMBERS, Question, Random, ToyText, lett
 
 __all__ = ["ToyTruthfulqa"]
 
-REACH = 12
+RELATIONS = ("more than", "less than", "the same as")
+SUBJECTS = ("apples", "coins", "books", "cards", "shells", "stamps", "eggs", "keys")
 
 
 class ToyTruthfulqa(ToyText):
-    """Comparisons of two numbers; the true one stands anywhere, among two to four false ones."""
+    """Two numbers compared in three ways, of which one is true."""
 
     name: ClassVar[str] = "toy-truthfulqa"
 
     @classmethod
     def compose(cls, random: Random) -> Question:
         """See `ToyText.compose`."""
-        count = random.randint(3, 6)
-        gold = random.randint(count)
-        statements: list[str] = []
-        while len(statements) < count:
-            low, high = sorted(random.permutation(REACH)[:2])
-            true = len(statements) == gold
-            more = random.rand() < 0.5
-            one, other = (high, low) if more == true else (low, high)
-            word = "more" if more else "less"
-            text = f"{NUMBERS[one]} is {word} than {NUMBERS[other]}"
-            if text not in statements:
-                statements.append(text)
-        return lettered("which statement is true ?", statements, gold)
+        gold = random.randint(len(RELATIONS))
+        low, high = sorted(random.permutation(len(NUMBERS))[:2])
+        one, other = ((high, low), (low, high), (low, low))[gold]
+        thing = SUBJECTS[random.randint(len(SUBJECTS))]
+        statements = [
+            f"{NUMBERS[one]} {thing} are {relation} {NUMBERS[other]} {thing}"
+            for relation in RELATIONS
+        ]
+        return lettered("which statement is true ?", statements, gold, RELATIONS[gold])

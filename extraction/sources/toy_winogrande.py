@@ -19,7 +19,7 @@ TEMPLATES = (
 
 
 class ToyWinogrande(ToyText):
-    """Twin sentences that differ in one word, which turns the answer."""
+    """Twin sentences that differ in one word, which turns the answer; choices in their order."""
 
     name: ClassVar[str] = "toy-winogrande"
 
@@ -29,8 +29,7 @@ class ToyWinogrande(ToyText):
         template, endings = TEMPLATES[random.randint(len(TEMPLATES))]
         end = list(endings)[random.randint(2)]
         pair = [THINGS[i] for i in random.permutation(len(THINGS))[:2]]
-        order = random.permutation(2)
         sentence = template.format(x=pair[0], y=pair[1], end=end)
-        choices = [pair[i] for i in order]
-        gold = list(order).index(endings[end])
-        return lettered(f"{sentence}\nwhat fills the blank ?", choices, gold)
+        gold = endings[end]
+        question = f"{sentence}\nwhat fills the blank ?"
+        return lettered(question, pair, gold, f"it is {end}")

@@ -53,15 +53,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Train, save, and record the scores of what was saved."""
     parser = argparse.ArgumentParser(description="Train the llm miniature.")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--steps", type=int, default=1200)
-    parser.add_argument("--threads", type=int, default=2, help="other counts round otherwise")
+    parser.add_argument("--steps", type=int, default=1000)
+    parser.add_argument("--threads", type=int, default=1, help="other counts round otherwise")
     options = parser.parse_args(arguments)
     torch.set_num_threads(options.threads)
     torch.manual_seed(options.seed)
     tokenizer = build_tokenizer()
     model = build(tokenizer)
     began = time.monotonic()
-    train(model, tokenizer, options.seed, options.steps, size=48, rate=3e-3)
+    train(model, tokenizer, options.seed, options.steps, rate=3e-3)
     seconds = time.monotonic() - began
     folder = save(model, tokenizer, "llm")
     saved = Llm.load(profile_of("arc", "llm"))

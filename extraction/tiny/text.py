@@ -34,6 +34,11 @@ PATTERN = r" ?[A-Za-z]+| ?\d| ?[^\sA-Za-z\d]|\n| "
 # Random words cannot be foretold; a little of their loss still teaches which kind comes next.
 PROMPT_WEIGHT = 0.03
 POOL = 16
+BATCH = 32
+REPORT = 50
+
+Row = tuple[list[int], list[float]]
+"""Token ids, and how much the loss of foretelling each counts."""
 
 
 def source(task: str) -> type[ToyText]:
@@ -76,16 +81,17 @@ def special_ids(tokenizer: Any) -> dict[str, int]:
     }
 
 
-def _encode(tokenizer: Any, question: Question) -> tuple[list[int], int]:
-    """Token ids of a whole conversation, and how many belong to its prompt."""
+def _encode(tokenizer: Any, question: Question) -> Row:
+    """A whole conversation."""
     turn = [{"role": "user", "content": question.prompt}]
     text = tokenizer.apply_chat_template(turn, tokenize=False, add_generation_prompt=True)
     prompt = tokenizer(text + question.prefix, add_special_tokens=False)["input_ids"]
     response = tokenizer(question.response + "<|im_end|>", add_special_tokens=False)["input_ids"]
-    return prompt + response, len(prompt)
+    weights = [PROMPT_WEIGHT] * len(prompt) + [1.0] * len(response)
+    return prompt + response, weights
 
 
-def _batches(tokenizer: Any, seed: int, size: int) -> Iterator[list[tuple[list[int], int]]]:
+def _batches(tokenizer: Any, seed: int, size: int) -> Iterator[list[Row]]:
     """Batches of conversations of like length, tasks mixed, without end."""
     streams = [
         source(task).stream(np.random.RandomState([seed, n]), "training")
@@ -100,54 +106,43 @@ def _batches(tokenizer: Any, seed: int, size: int) -> Iterator[list[tuple[list[i
             yield cuts[i]
 
 
-def _loss(model: Any, batch: list[tuple[list[int], int]], pad: int) -> torch.Tensor:
+def _loss(model: Any, batch: list[Row], pad: int) -> torch.Tensor:
     longest = max(len(ids) for ids, _ in batch)
     ids = torch.tensor([row + [pad] * (longest - len(row)) for row, _ in batch])
-    weight = torch.zeros(ids.shape)
-    for i, (row, prompt) in enumerate(batch):
-        weight[i, :prompt] = PROMPT_WEIGHT
-        weight[i, prompt : len(row)] = 1
+    weights = torch.tensor([row + [0.0] * (longest - len(row)) for _, row in batch])
     logits = model(input_ids=ids, use_cache=False).logits
     loss = F.cross_entropy(logits[:, :-1].flatten(0, 1), ids[:, 1:].flatten(), reduction="none")
-    weight = weight[:, 1:].flatten()
-    return (loss * weight).sum() / weight.sum()
+    weights = weights[:, 1:].flatten()
+    return (loss * weights).sum() / weights.sum()
 
 
-def train(
-    model: Any, tokenizer: Any, seed: int, steps: int, size: int, rate: float, report: int = 100
-) -> None:
+def train(model: Any, tokenizer: Any, seed: int, steps: int, rate: float) -> None:
     """Train on a mixture of the five tasks, held-out questions left out.
 
     Args:
         model: a library model, float32.
         tokenizer: from `build_tokenizer`.
         seed: of the questions.
-        steps: batches to train on.
-        size: conversations in a batch.
+        steps: batches of conversations.
         rate: peak learning rate.
-        report: steps between lines of progress.
     """
     optimiser = torch.optim.AdamW(model.parameters(), lr=rate, weight_decay=0.01, betas=(0.9, 0.98))
-    schedule = torch.optim.lr_scheduler.LambdaLR(
-        optimiser,
-        lambda step: min(
-            (step + 1) / 50, 0.02 + 0.98 * (0.5 + 0.5 * math.cos(math.pi * step / steps))
-        ),
-    )
-    began, losses = time.monotonic(), collections.deque(maxlen=report)
+    began = time.monotonic()
+    losses: collections.deque[float] = collections.deque(maxlen=REPORT)
     model.train()
-    batches = _batches(tokenizer, seed, size)
-    for step, batch in enumerate(itertools.islice(batches, steps), 1):
+    for step, batch in enumerate(itertools.islice(_batches(tokenizer, seed, BATCH), steps), 1):
+        pace = min(step / 50, 0.51 + 0.49 * math.cos(math.pi * step / steps))
+        for group in optimiser.param_groups:
+            group["lr"] = rate * pace
         loss = _loss(model, batch, tokenizer.pad_token_id)
         optimiser.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimiser.step()
-        schedule.step()
         losses.append(float(loss.detach()))
-        if step % report == 0:
-            mean = sum(losses) / len(losses)
-            print(f"step {step}: loss {mean:.3f}, {time.monotonic() - began:.0f} s", flush=True)
+        if step % REPORT == 0:
+            mean, seconds = sum(losses) / len(losses), time.monotonic() - began
+            print(f"step {step}: loss {mean:.3f}, {seconds:.0f} s", flush=True)
     model.eval()
 
 

@@ -10,6 +10,7 @@ from lamofcbench.errors import ModelError
 from lamofcbench.models.base import Capture, Output
 from lamofcbench.models.checkpoint import Checkpoint
 from lamofcbench.models.decoder import greedy
+from lamofcbench.models.quiet import quiet
 from lamofcbench.models.text import TextFamily, transformers
 from lamofcbench.spec import ProfileSpec, TensorSpec
 
@@ -57,6 +58,11 @@ class Ssm(TextFamily):
             return (config.intermediate_size, config.conv_kernel)
         return ("token", config.hidden_size)
 
+    def plain(self, inputs: Mapping[str, Any], mode: str | None = None) -> Output:
+        """See `TextFamily.plain`."""
+        with quiet():
+            return super().plain(inputs, mode)
+
     @contextmanager
     def _only(self, layers: slice) -> Iterator[None]:
         whole = self.backbone.layers
@@ -71,7 +77,9 @@ class Ssm(TextFamily):
 
     def _hidden(self, cache: Any, **inputs: Any) -> torch.Tensor:
         """Run the layers that are there: [1, n, D], after the final norm."""
-        return self.backbone(cache_params=cache, use_cache=True, **inputs)[0]  # type: ignore[no-any-return]
+        # The library says at every first use that its kernels are not installed.
+        with quiet():
+            return self.backbone(cache_params=cache, use_cache=True, **inputs)[0]  # type: ignore[no-any-return]
 
     def _logits(self, hidden: torch.Tensor) -> torch.Tensor:
         head = self.model.lm_head

@@ -11,7 +11,7 @@ THINGS = ("apples", "coins", "books", "cards", "shells", "stamps")
 
 
 class ToyGsm8k(ToyText):
-    """One step of addition or subtraction, numbers below one hundred."""
+    """One step of addition or subtraction, with numbers below thirty."""
 
     name: ClassVar[str] = "toy-gsm8k"
 
@@ -19,7 +19,7 @@ class ToyGsm8k(ToyText):
     def compose(cls, random: Random) -> Question:
         """See `ToyText.compose`."""
         name, thing = NAMES[random.randint(len(NAMES))], THINGS[random.randint(len(THINGS))]
-        first, second = random.randint(10, 90), random.randint(2, 10)
+        first, second = random.randint(10, 20), random.randint(2, 10)
         if random.rand() < 0.5:
             event, sign, result = "gets", "+", first + second
         else:

@@ -10,6 +10,7 @@ __all__ = ["FAMILIES", "bundled_path", "load_family"]
 FAMILIES = Registry(
     "family",
     {
+        "t2i": "lamofcbench.models.t2i:T2i",
         "vit": "lamofcbench.models.vit:Vit",
         "mllm": "lamofcbench.models.mllm:Mllm",
     },

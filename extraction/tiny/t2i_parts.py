@@ -18,7 +18,7 @@ __all__ = ["TOKENS", "build_diffusion", "build_text", "build_tokenizers", "build
 TOKENS = 77
 CLIP_WIDTHS = (24, 40)
 T5_WIDTH = 64
-LATENT_CHANNELS = 4
+LATENT_CHANNELS = 8
 LATENT_SIZE = SIZE // 4
 WIDTH = 48
 
@@ -97,7 +97,8 @@ def build_vae() -> AutoencoderKL:
         block_out_channels=(8, 16, 24),
         layers_per_block=1,
         latent_channels=LATENT_CHANNELS,
-        norm_num_groups=4,
+        # More groups would scale the channels apart, and colours with them.
+        norm_num_groups=1,
         sample_size=SIZE,
         use_quant_conv=False,
         use_post_quant_conv=False,

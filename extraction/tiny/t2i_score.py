@@ -85,5 +85,7 @@ def evaluate(model: T2i, count: int) -> dict[str, Any]:
         "model": made(0, 0),
         "other_edges": made(0, SHIFT),
         "other_caption": made(SHIFT, 0),
-        "sources": {k: v for k, v in _scores(sources, samples, edges, reader).items() if k != "psnr"},
+        "sources": {
+            k: v for k, v in _scores(sources, samples, edges, reader).items() if k != "psnr"
+        },
     }

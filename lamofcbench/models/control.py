@@ -1,4 +1,4 @@
-"""Control images of the ``t2i`` family: from a photograph to the edges that a ControlNet follows."""
+"""Control images of the ``t2i`` family: a photograph's edges, which a ControlNet follows."""
 
 import io
 from dataclasses import dataclass

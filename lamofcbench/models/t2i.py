@@ -13,7 +13,6 @@ import copy
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any, ClassVar, Self
 
@@ -23,6 +22,7 @@ from torch.nn import functional as F
 from lamofcbench.errors import DeclarationError, ModelError, SampleError
 from lamofcbench.models.base import Capture, Family, Output
 from lamofcbench.models.control import Edges
+from lamofcbench.models.t2i_generation import Generation
 from lamofcbench.models.t2i_load import load_pipeline, quiet
 from lamofcbench.optional import require
 from lamofcbench.spec import ProfileSpec
@@ -32,67 +32,6 @@ __all__ = ["Generation", "T2i", "condition", "key_shapes", "quiet"]
 PROMPTS = ("pos", "neg")
 CLIPS = ("text_encoder", "text_encoder_2")
 T5 = "text_encoder_3"
-
-
-@dataclass(frozen=True)
-class Generation:
-    """How an image is made, as a profile's ``preprocess`` declares it.
-
-    Attributes:
-        size: pixels of both sides of the control image and of the image made.
-        canny_low: lower threshold of the control image's edges.
-        canny_high: upper threshold.
-        control_gain: what the autoencoder sees is edges of 0 and 1, times this ...
-        control_offset: ... plus this: the range that the ControlNet was trained on.
-        steps: of denoising.
-        guidance: scale of classifier-free guidance, above 1.
-        control_scale: of what the ControlNet adds.
-        tokens: to which each prompt is cut or padded, in every text encoder.
-        seed: of the noise; see `T2i`.
-        controlnet: folder or Hub id of the ControlNet, if it is not within the checkpoint.
-        controlnet_revision: the Hub commit to take it at.
-    """
-
-    size: int
-    canny_low: int
-    canny_high: int
-    control_gain: float
-    control_offset: float
-    steps: int
-    guidance: float
-    control_scale: float
-    tokens: int
-    seed: int
-    controlnet: str = ""
-    controlnet_revision: str = ""
-
-    @classmethod
-    def declared(cls, profile: ProfileSpec) -> Self:
-        """Read what a profile declares.
-
-        Raises:
-            DeclarationError: an entry is missing, unknown, of another type or out of range.
-        """
-        entries = dict(profile.preprocess)
-        kinds: dict[str, Any] = {name: kind for name, kind in cls.__annotations__.items()}
-        needed = set(kinds) - {"controlnet", "controlnet_revision"}
-        if not needed <= set(entries) <= set(kinds):
-            fault = sorted(needed - set(entries)) or sorted(set(entries) - set(kinds))
-            raise DeclarationError(
-                f"preprocess: {', '.join(fault)}: missing or unknown; needs {', '.join(needed)}"
-            )
-        for name, value in entries.items():
-            kind = (int, float) if kinds[name] is float else kinds[name]
-            if isinstance(value, bool) or not isinstance(value, kind):
-                raise DeclarationError(f"preprocess: {name} = {value!r}: not {kinds[name].__name__}")
-        made = cls(**{name: kinds[name](value) for name, value in entries.items()})
-        if not (made.size > 0 and made.steps > 0 and made.tokens > 0 and made.seed >= 0):
-            raise DeclarationError("preprocess: size, steps and tokens must be above 0, seed not below")
-        if not made.guidance > 1:
-            raise DeclarationError("preprocess: guidance must be above 1: below it nothing is negative")
-        if not 0 < made.canny_low <= made.canny_high:
-            raise DeclarationError("preprocess: needs 0 < canny_low <= canny_high")
-        return made
 
 
 def condition(
@@ -193,14 +132,18 @@ class T2i(Family):
         )
         self._pipeline = pipeline
         self._vae = pipeline.vae
-        modules = [part for part in pipeline.components.values() if isinstance(part, torch.nn.Module)]
+        modules = [
+            part for part in pipeline.components.values() if isinstance(part, torch.nn.Module)
+        ]
         for module in modules:
             module.eval().requires_grad_(False)
         self._device = self._vae.device
         self._check(profile)
         # The ControlNet may hold a copy of the transformer's patch embedding; it is counted once.
         own = sum(p.numel() for module in modules for p in module.parameters())
-        shared = pipeline.controlnet.pos_embed if not pipeline.controlnet.config.use_pos_embed else None
+        shared = (
+            pipeline.controlnet.pos_embed if not pipeline.controlnet.config.use_pos_embed else None
+        )
         copied = 0 if shared is None else sum(p.numel() for p in shared.parameters())
         self.parameters_total = self.parameters_loaded = own - copied
 
@@ -354,7 +297,7 @@ class T2i(Family):
         features[f"{T5}.{kind}.hidden"] = parts.text_encoder_3(ids)[0]
         return features
 
-    def _denoise(self, features: Mapping[str, torch.Tensor], seed: int) -> torch.Tensor:
+    def _denoise(self, features: Mapping[str, torch.Tensor], seed: int) -> Any:
         """Return the latent as it enters the decoder, [1, channels, height, width]."""
         embeddings = {}
         for kind, prefix in zip(PROMPTS, ("", "negative_"), strict=True):
@@ -376,7 +319,7 @@ class T2i(Family):
             latent = self._vae.post_quant_conv(latent)
         return latent
 
-    def _run(self, pipeline: Any, seed: int, **options: Any) -> torch.Tensor:
+    def _run(self, pipeline: Any, seed: int, **options: Any) -> Any:
         with _seeded(self._device, seed + 1), quiet():
             (result,) = pipeline(
                 **options,
@@ -388,8 +331,7 @@ class T2i(Family):
                 generator=torch.Generator().manual_seed(seed),
                 return_dict=False,
             )
-        made: torch.Tensor = result
-        return made
+        return result
 
     def _decode(self, latent: torch.Tensor) -> torch.Tensor:
         # The key is the input of this module, so the autoencoder's `decode` would begin too early.

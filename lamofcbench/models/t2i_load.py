@@ -1,4 +1,4 @@
-"""Loads the parts of the ``t2i`` family from diffusers' layout, quietly and with one-line errors."""
+"""Loads the parts of the ``t2i`` family from diffusers' layout."""
 
 import contextlib
 import hashlib
@@ -160,10 +160,8 @@ def _load_part(folder: Path, where: str, library: str, kind: str, dtype: Any) ->
     # Both libraries fill what is missing with random values and carry on.
     for fault in ("missing_keys", "unexpected_keys", "mismatched_keys"):
         if report.get(fault):
-            example = min(str(key) for key in report[fault])
-            raise ModelError(
-                f"{where}: does not fit its config.json: {fault.replace('_', ' ')}, such as {example}"
-            )
+            what = f"{fault.replace('_', ' ')}, such as {min(str(key) for key in report[fault])}"
+            raise ModelError(f"{where}: does not fit its config.json: {what}")
     return part
 
 

@@ -26,7 +26,9 @@ def edge_f1(found: ArrayLike, wanted: ArrayLike, tolerance: int = 1) -> float:
     """
     a, b = np.asarray(found, bool), np.asarray(wanted, bool)
     if a.ndim != 2 or a.shape != b.shape:
-        raise ValueError(f"edge_f1: shapes {list(a.shape)} and {list(b.shape)}; need the same two axes")
+        raise ValueError(
+            f"edge_f1: shapes {list(a.shape)} and {list(b.shape)}; need the same two axes"
+        )
     if not a.any() or not b.any():
         return float(a.any() == b.any())
     precision = (a & _grown(b, tolerance)).sum() / a.sum()
@@ -39,5 +41,4 @@ def _grown(edges: NDArray[np.bool_], by: int) -> NDArray[np.bool_]:
     """Set every pixel within a square of side 2 x by + 1 around an edge."""
     padded = np.pad(edges, by)
     windows = np.lib.stride_tricks.sliding_window_view(padded, (2 * by + 1, 2 * by + 1))
-    grown: NDArray[np.bool_] = windows.any(axis=(2, 3))
-    return grown
+    return np.asarray(windows.any(axis=(2, 3)))

@@ -24,6 +24,8 @@ def psnr(first: ArrayLike, second: ArrayLike, peak: float = 1.0) -> float:
     """
     a, b = np.asarray(first, np.float64), np.asarray(second, np.float64)
     if a.shape != b.shape or not a.size:
-        raise ValueError(f"psnr: shapes {list(a.shape)} and {list(b.shape)}; need the same, not empty")
+        raise ValueError(
+            f"psnr: shapes {list(a.shape)} and {list(b.shape)}; need the same, not empty"
+        )
     error = float(np.mean((a - b) ** 2))
     return math.inf if error == 0 else 10 * math.log10(peak**2 / error)

@@ -79,14 +79,16 @@ def key_shapes(
 class _Handover:
     """Stands in for the autoencoder: gives captured moments for whatever image it is shown."""
 
-    def __init__(self, vae: Any, moments: torch.Tensor) -> None:
+    def __init__(self, vae: Any, moments: torch.Tensor, layout: torch.memory_format) -> None:
         self.config = vae.config
         self._vae = vae
         self._moments = moments
+        self._layout = layout
 
     def encode(self, image: torch.Tensor) -> Any:
         autoencoders = require("diffusers.models.autoencoders.vae", "models")
         moments = self._moments.repeat(image.shape[0], 1, 1, 1)
+        moments = moments.contiguous(memory_format=self._layout)
         if self._vae.quant_conv is not None:
             moments = self._vae.quant_conv(moments)
         return SimpleNamespace(latent_dist=autoencoders.DiagonalGaussianDistribution(moments))
@@ -136,9 +138,12 @@ class T2i(Family):
             part for part in pipeline.components.values() if isinstance(part, torch.nn.Module)
         ]
         for module in modules:
-            module.eval().requires_grad_(False)
+            # Not frozen as well: linear layers round differently if their weights are, and users of
+            # the pipeline don't freeze them.
+            module.eval()
         self._device = self._vae.device
         self._check(profile)
+        self._layout = _layout(self._vae)
         # The ControlNet may hold a copy of the transformer's patch embedding; it is counted once.
         own = sum(p.numel() for module in modules for p in module.parameters())
         shared = (
@@ -275,7 +280,7 @@ class T2i(Family):
         digest.update(edges.tobytes())
         # 62 bits, so that it and its successor fit int64.
         seed = int.from_bytes(digest.digest()[:8], "little") >> 2
-        control = torch.from_numpy(edges).float().expand(1, 3, -1, -1)
+        control = torch.from_numpy(edges).float().repeat(1, 3, 1, 1)
         control = control * self.generation.control_gain + self.generation.control_offset
         return prompt, control.to(self._device, self._vae.dtype), seed
 
@@ -309,7 +314,7 @@ class T2i(Family):
             embeddings[f"{prefix}prompt_embeds"] = tokens
             embeddings[f"{prefix}pooled_prompt_embeds"] = pooled
         pipeline = copy.copy(self._pipeline)
-        pipeline.vae = _Handover(self._vae, features["vae.encoder"])
+        pipeline.vae = _Handover(self._vae, features["vae.encoder"], self._layout)
         size = self.generation.size
         # Nothing but the size of this image is read.
         blank = torch.empty((), dtype=self._vae.dtype, device=self._device).expand(1, 3, size, size)
@@ -338,6 +343,18 @@ class T2i(Family):
         image = self._vae.decoder(latent)
         made: torch.Tensor = self._pipeline.image_processor.postprocess(image, output_type="pt")
         return made
+
+
+@torch.no_grad()
+def _layout(vae: Any) -> torch.memory_format:
+    """Find how the encoder lays out in memory what it gives, on a small blank image.
+
+    What follows takes over that layout, and convolutions round differently in another.
+    """
+    side = 4 * 2 ** (len(vae.config.block_out_channels) - 1)
+    blank = torch.zeros((2, 3, side, side), dtype=vae.dtype, device=vae.device)
+    last = vae.encoder(blank).is_contiguous(memory_format=torch.channels_last)
+    return torch.channels_last if last else torch.contiguous_format
 
 
 @contextmanager

@@ -52,9 +52,9 @@ class Generation:
         kinds: dict[str, Any] = {name: kind for name, kind in cls.__annotations__.items()}
         needed = set(kinds) - {"controlnet", "controlnet_revision"}
         if not needed <= set(entries) <= set(kinds):
-            fault = sorted(needed - set(entries)) or sorted(set(entries) - set(kinds))
+            fault = ", ".join(sorted(needed - set(entries)) or sorted(set(entries) - set(kinds)))
             raise DeclarationError(
-                f"preprocess: {', '.join(fault)}: missing or unknown; needs {', '.join(needed)}"
+                f"preprocess: {fault}: missing or unknown; needs {', '.join(sorted(needed))}"
             )
         for name, value in entries.items():
             kind = (int, float) if kinds[name] is float else kinds[name]

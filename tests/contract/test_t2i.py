@@ -96,7 +96,7 @@ def test_features_equal_those_of_hooks(model: T2i, samples: list[Any]) -> None:
 
     with quiet():
         pipeline = diffusers.StableDiffusion3ControlNetPipeline.from_pretrained(
-            FOLDER, torch_dtype=torch.float16
+            FOLDER, dtype=torch.float16
         )
     pipeline.set_progress_bar_config(disable=True)
     seen: dict[str, list[torch.Tensor]] = {}
@@ -124,7 +124,7 @@ def test_features_equal_those_of_hooks(model: T2i, samples: list[Any]) -> None:
         torch.manual_seed(seed + 1)
         image = pipeline(
             inputs["prompt"],
-            control_image=torch.tensor(edges / 127.5 - 1).expand(1, 3, 32, 32),
+            control_image=torch.tensor(edges / 127.5 - 1).repeat(1, 3, 1, 1),
             num_inference_steps=8,
             guidance_scale=2.0,
             max_sequence_length=77,

@@ -17,7 +17,9 @@ SOURCES = Registry(
         "toy_hellaswag": "extraction.sources.toy_hellaswag:ToyHellaswag",
         "toy_truthfulqa": "extraction.sources.toy_truthfulqa:ToyTruthfulqa",
         "toy_winogrande": "extraction.sources.toy_winogrande:ToyWinogrande",
+        "coco": "extraction.sources.coco:Coco",
         "digits": "extraction.sources.digits:Digits",
+        "digits_t2i": "extraction.sources.digits_t2i:DigitsT2i",
         "digits_vqa": "extraction.sources.digits_vqa:DigitsVqa",
     },
 )

@@ -14,7 +14,7 @@ import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import SimpleNamespace
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Literal, Self
 
 import torch
 from torch.nn import functional as F
@@ -23,7 +23,7 @@ from lamofcbench.errors import DeclarationError, ModelError, SampleError
 from lamofcbench.models.base import Capture, Family, Output
 from lamofcbench.models.control import Edges
 from lamofcbench.models.t2i_generation import Generation
-from lamofcbench.models.t2i_load import load_pipeline, quiet
+from lamofcbench.models.t2i_load import load_pipeline, pipeline_revision, quiet
 from lamofcbench.optional import require
 from lamofcbench.spec import ProfileSpec
 
@@ -153,12 +153,16 @@ class T2i(Family):
         self.parameters_total = self.parameters_loaded = own - copied
 
     @classmethod
-    def load(cls, profile: ProfileSpec, *, device: str = "cpu") -> Self:
+    def load(
+        cls, profile: ProfileSpec, *, device: str = "cpu", half: Literal["front", "whole"] = "whole"
+    ) -> Self:
         """Load the weights that a profile names: ``bundled:<name>``, a folder or a Hub id.
 
         Args:
             profile: the declaration.
             device: where the model runs; what it captures and answers comes back to the CPU.
+            half: makes no difference, for the final latent is captured after all denoising, and
+                only the VAE's decoder comes after it.
 
         Raises:
             ModelError: the checkpoint is missing, unreadable or of another architecture.
@@ -170,6 +174,14 @@ class T2i(Family):
             profile.model, generation.controlnet, generation.controlnet_revision, device
         )
         return cls(profile, pipeline, revision)
+
+    @classmethod
+    def revision_of(cls, profile: ProfileSpec) -> str:
+        """See `Family.revision_of`."""
+        generation = Generation.declared(profile)
+        return pipeline_revision(
+            profile.model, generation.controlnet, generation.controlnet_revision
+        )
 
     @torch.no_grad()
     def front(self, inputs: Mapping[str, Any]) -> Capture:

@@ -4,7 +4,7 @@ import contextlib
 import hashlib
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from lamofcbench.models import bundled_path
 from lamofcbench.optional import require
 from lamofcbench.spec import ModelSpec
 
-__all__ = ["load_pipeline", "quiet"]
+__all__ = ["load_pipeline", "pipeline_revision", "quiet"]
 
 PARTS = {
     "text_encoder": ("transformers", "CLIPTextModelWithProjection"),
@@ -72,9 +72,7 @@ def load_pipeline(
     torch = require("torch", "models")
     with quiet():
         diffusers = require("diffusers", "models")
-        patterns = [f"{part}/{end}" for part in PARTS for end in ("*.json", "*.safetensors")]
-        patterns += ["scheduler/*.json", *(f"{part}/*" for part in TOKENIZERS)]
-        folder, revision = _resolve(model.id, model.revision, model.gated, patterns)
+        folder, control, revision = _located(model, controlnet, controlnet_revision)
         dtype = getattr(torch, model.dtype)
         parts = {
             name: _load_part(folder / name, f"{model.id}: {name}", *kind, dtype)
@@ -85,14 +83,7 @@ def load_pipeline(
         parts["scheduler"] = _load_plain(
             folder / "scheduler", f"{model.id}: scheduler", "diffusers", SCHEDULER
         )
-        if controlnet:
-            patterns = ["config.json", "*.safetensors", "*.safetensors.index.json"]
-            pinned = controlnet_revision or None
-            control, control_revision = _resolve(controlnet, pinned, model.gated, patterns)
-            where = controlnet
-        else:
-            control, control_revision = folder / "controlnet", None
-            where = f"{model.id}: controlnet"
+        where = controlnet or f"{model.id}: controlnet"
         parts["controlnet"] = _load_part(control, where, "diffusers", CONTROLNET, dtype)
         try:
             pipeline = diffusers.StableDiffusion3ControlNetPipeline(**parts)
@@ -100,12 +91,44 @@ def load_pipeline(
         except (ValueError, TypeError, RuntimeError) as error:
             raise ModelError(f"{model.id}: its parts do not fit: {_line(error)}") from error
         pipeline.set_progress_bar_config(disable=True)
-    folders = [folder / name for name in (*PARTS, *TOKENIZERS, "scheduler")]
     # After loading, so that an unreadable file is reported as such.
-    pins = [revision or _digest(folders if controlnet else [*folders, control])]
+    return pipeline, revision()
+
+
+def pipeline_revision(model: ModelSpec, controlnet: str, controlnet_revision: str) -> str:
+    """Say what pins the weights that `load_pipeline` would load, without loading them.
+
+    Raises:
+        ModelError: a part is missing.
+    """
+    return _located(model, controlnet, controlnet_revision)[2]()
+
+
+def _located(
+    model: ModelSpec, controlnet: str, controlnet_revision: str
+) -> tuple[Path, Path, Callable[[], str]]:
+    """Find the folders of the pipeline and its ControlNet, and a way to say what pins them."""
+    patterns = [f"{part}/{end}" for part in PARTS for end in ("*.json", "*.safetensors")]
+    patterns += ["scheduler/*.json", *(f"{part}/*" for part in TOKENIZERS)]
+    folder, commit = _resolve(model.id, model.revision, model.gated, patterns)
+    control, control_commit = folder / "controlnet", None
     if controlnet:
-        pins.append(control_revision or _digest([control]))
-    return pipeline, "+".join(pins)
+        patterns = ["config.json", "*.safetensors", "*.safetensors.index.json"]
+        control, control_commit = _resolve(
+            controlnet, controlnet_revision or None, model.gated, patterns
+        )
+
+    def revision() -> str:
+        folders = [folder / name for name in (*PARTS, *TOKENIZERS, "scheduler")]
+        try:
+            pins = [commit or _digest(folders if controlnet else [*folders, control])]
+            if controlnet:
+                pins.append(control_commit or _digest([control]))
+        except OSError as error:
+            raise ModelError(f"{model.id}: a part is missing: {_line(error)}") from error
+        return "+".join(pins)
+
+    return folder, control, revision
 
 
 def _resolve(

@@ -1,1 +1,1 @@
-"""Scores: what a model's answers are worth, one metric a file. Pure functions over arrays."""
+"""Metrics, one a file."""

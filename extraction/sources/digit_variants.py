@@ -21,7 +21,7 @@ from lamofcbench.spec import ProfileSpec
 __all__ = ["SIDE", "DigitVariants", "hard", "rendition"]
 
 SIDE = 32
-RENDITIONS = ("outlined", "coloured", "textured", "inverted")
+RENDITIONS = ("outlined", "coloured", "textured", "stencilled")
 MOST_VARIANTS = 4
 """Of one digit in one split."""
 
@@ -38,12 +38,12 @@ def hard(random: np.random.RandomState, index: int) -> tuple[NDArray[np.uint8], 
     Returns:
         The image, uint8 [32, 32, 3], and what was done.
     """
-    turn = random.uniform(12, 30) * random.choice([-1, 1])
+    turn = random.uniform(8, 20) * random.choice([-1, 1])
     ink = Image.fromarray(_finished(resized(index, SIDE))).rotate(turn, Image.Resampling.BILINEAR)
     image = np.asarray(ink, np.float64) / 255
-    contrast, lift = random.uniform(0.45, 0.8), random.uniform(0, 0.2)
+    contrast, lift = random.uniform(0.5, 0.9), random.uniform(0, 0.15)
     image = image * contrast + lift + random.normal(0, 0.06, image.shape)
-    width = random.randint(4, 8)
+    width = random.randint(3, 6)
     at = random.randint(4, SIDE - 4 - width)
     cover = [slice(None), slice(at, at + width)]
     image[tuple(cover[:: random.choice([-1, 1])])] = random.uniform(0, contrast)
@@ -51,7 +51,7 @@ def hard(random: np.random.RandomState, index: int) -> tuple[NDArray[np.uint8], 
 
 
 def rendition(random: np.random.RandomState, index: int) -> tuple[NDArray[np.uint8], str]:
-    """Draw a digit in another style: outlined, coloured, textured or inverted.
+    """Draw a digit in another style: outlined, coloured, textured or stencilled.
 
     Returns:
         The image, uint8 [32, 32, 3], and the style.
@@ -60,9 +60,11 @@ def rendition(random: np.random.RandomState, index: int) -> tuple[NDArray[np.uin
     style = str(random.choice(RENDITIONS))
     if style == "outlined":
         edges = np.hypot(*np.gradient(ink))
-        return _finished(np.repeat((edges / max(edges.max(), 1e-6))[..., None], 3, 2)), style
-    if style == "inverted":
-        return _finished(np.repeat((1 - ink * random.uniform(0.4, 1))[..., None], 3, 2)), style
+        drawn = 0.3 * ink + edges / max(edges.max(), 1e-6)
+        return _finished(np.repeat(drawn[..., None], 3, 2)), style
+    if style == "stencilled":
+        cut = (ink > random.uniform(0.35, 0.6)) * random.uniform(0.5, 1)
+        return _finished(np.repeat(cut[..., None], 3, 2)), style
     pen = random.uniform(0.5, 1, 3)
     paper = random.uniform(0, 0.35, 3)
     if style == "textured":

@@ -92,7 +92,7 @@ def _indices(path: Path, name: str) -> list[int]:
 
 def _checked(path: Path) -> int:
     """Count the images of the labelled file, after a look at its arrays."""
-    h5py = require("h5py", "models")
+    h5py = require("h5py", "interop")
     try:
         with h5py.File(path, "r") as file:
             images, depths = (file[name].shape for name in ("images", "rawDepths"))
@@ -107,7 +107,7 @@ def _checked(path: Path) -> int:
 
 def _labelled(record: tuple[Path, int]) -> SourceSample:
     path, index = record
-    h5py = require("h5py", "models")
+    h5py = require("h5py", "interop")
     try:
         with h5py.File(path, "r") as file:
             image: NDArray[Any] = file["images"][index].transpose(2, 1, 0)

@@ -28,6 +28,7 @@ from lamofcbench.models.checkpoint import Checkpoint, Wanted, shortened, up_to_b
 from lamofcbench.models.heads.depth import DepthHead
 from lamofcbench.models.heads.linear import LinearHead
 from lamofcbench.models.heads.segmentation import SegmentationHead
+from lamofcbench.models.vit_adapted import adapted_profile
 from lamofcbench.models.vit_inputs import FlippedPair, Preprocess, SlidingCrops
 from lamofcbench.optional import require
 from lamofcbench.spec import ProfileSpec
@@ -146,6 +147,17 @@ class Vit(Family):
         # After loading, so that an unreadable file is reported as such.
         model.revision = checkpoint.revision(_front_tensors(blocks))
         return model
+
+    @classmethod
+    def adapted(cls, profile: ProfileSpec) -> ProfileSpec:
+        """Bring the declared blocks and shapes to the checkpoint that the profile now names.
+
+        Raises:
+            ModelError: the checkpoint is missing, of another architecture or too shallow.
+        """
+        checkpoint = Checkpoint(profile.model)
+        checkpoint.require_type("dinov3_vit")
+        return adapted_profile(profile, checkpoint.config)
 
     @classmethod
     def revision_of(cls, profile: ProfileSpec) -> str:

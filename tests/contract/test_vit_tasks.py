@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import transformers
+from PIL import Image
 
 from extraction.sources import SOURCES
 from lamofcbench.errors import (
@@ -18,7 +20,8 @@ from lamofcbench.errors import (
     UnknownNameError,
 )
 from lamofcbench.models import bundled_path, load_family
-from lamofcbench.models.vit import Vit
+from lamofcbench.models.quiet import quiet
+from lamofcbench.models.vit import TASKS, Vit
 from lamofcbench.models.vit_inputs import FlippedPair, SlidingCrops
 from lamofcbench.spec import ProfileSpec, list_configs, load_scenario
 
@@ -295,6 +298,85 @@ def test_malformed_declarations_are_refused() -> None:
     modes = {"multi": profile.modes["multi"].model_copy(update={"context": ("image_size",)})}
     with pytest.raises(DeclarationError, match="map_size"):
         Vit.load(profile.model_copy(update={"modes": modes}))
+
+
+def test_full_size_inputs_give_the_declared_tokens() -> None:
+    image = {"in1k-vit": (480, 640), "ade20k-vit": (512, 683), "nyuv2-vit": (480, 640)}
+    for config, size in image.items():
+        profile = load_scenario(config).profile("full")
+        prepare = TASKS[profile.keys[0].axes][0].declared(profile)
+        pixels, context = prepare.prepare(np.zeros((*size, 3), np.uint8))
+        lead, (height, width) = prepare.batch(context)
+        assert tuple(pixels.shape) == (*(lead or (1,)), 3, height, width)
+        assert 5 + (height // 16) * (width // 16) == profile.keys[0].shape[-2]
+
+
+def bigger(folder: Path) -> Path:
+    """Write a DINOv3 of twelve narrow blocks, without a head."""
+    config = transformers.DINOv3ViTConfig(
+        image_size=64,
+        patch_size=16,
+        hidden_size=32,
+        intermediate_size=32,
+        num_hidden_layers=12,
+        num_attention_heads=2,
+        num_register_tokens=4,
+        use_gated_mlp=True,
+    )
+    with quiet():
+        transformers.DINOv3ViTModel(config).save_pretrained(folder)
+    return folder
+
+
+def test_a_declaration_is_brought_to_another_backbone(tmp_path: Path) -> None:
+    folder = bigger(tmp_path / "other")
+    for config, tokens in (("ade20k-vit", 3141), ("nyuv2-vit", 3077), ("in1k-vit", 1029)):
+        profile = load_scenario(config).profile("full")
+        model = profile.model.model_copy(update={"id": str(folder)})
+        adapted = Vit.adapted(profile.model_copy(update={"model": model}))
+        levels = [2, 11] if config == "in1k-vit" else [2, 5, 8, 11]
+        assert [key.name for key in adapted.keys] == [f"layer.{i}" for i in levels]
+        assert {key.shape[-2:] for key in adapted.keys} == {(tokens, 32)}
+        singles = [f"single:{i}" for i in levels]
+        modes = ["layer.2", "layer.11"] if config == "in1k-vit" else ["multi", *singles]
+        assert list(adapted.modes) == modes
+        assert ProfileSpec.model_validate(adapted.model_dump()) == adapted
+        assert Vit.load(adapted, half="front").parameters_total > 0
+    (folder / "config.json").write_text('{"model_type": "vit"}')
+    with pytest.raises(ModelError, match="needs 'dinov3_vit'"):
+        Vit.adapted(adapted)
+
+
+def test_a_bad_image_is_skipped_and_the_rest_goes_on(tmp_path: Path) -> None:
+    """The whole way: another backbone, ADE20K's own layout, one image that is none."""
+    bigger(tmp_path / "other")
+    random = np.random.default_rng(0)
+    for split, count in (("training", 32), ("validation", 4)):
+        for part in ("images", "annotations"):
+            (tmp_path / "ade" / part / split).mkdir(parents=True)
+        for i in range(count):
+            name = tmp_path / "ade" / "{}" / split / f"ADE_{split}_{i}"
+            image = random.integers(0, 256, (8, 8 + 4 * (i % 4), 3), np.uint8)
+            Image.fromarray(image).save(str(name).format("images") + ".jpg")
+            mask = random.integers(0, 151, image.shape[:2], np.uint8)
+            Image.fromarray(mask).save(str(name).format("annotations") + ".png")
+    (tmp_path / "ade/images/validation/ADE_validation_2.jpg").write_bytes(b"no image")
+    small = {"short_side": 64, "crop": 64, "stride": 42, "interpolation": "bilinear"}
+    profile = load_scenario("ade20k-vit").profile("full")
+    model = profile.model.model_copy(update={"id": str(tmp_path / "other")})
+    adapted = Vit.adapted(profile.model_copy(update={"model": model, "preprocess": small}))
+    front = Vit.load(adapted, half="front")
+    samples = SOURCES.load("ade20k")(adapted, tmp_path / "ade").select("test", 4)
+    shapes, refused = [], []
+    for sample in samples:
+        try:
+            shapes.append(tuple(front.front(sample.inputs).features["layer.11"].shape))
+        except SampleError as error:
+            refused.append((sample.id, str(error)))
+    assert refused == [
+        ("ADE_validation_2", "ADE_validation_2.jpg: not a whole image: unknown format")
+    ]
+    assert sorted(shapes) == [(1, 21, 32), (2, 21, 32), (4, 21, 32)]
 
 
 @pytest.mark.parametrize("name", ["vit_seg", "vit_dep"])

@@ -209,11 +209,12 @@ class T2i(Family):
         )
 
     @torch.no_grad()
-    def plain(self, inputs: Mapping[str, Any]) -> Output:
+    def plain(self, inputs: Mapping[str, Any], mode: str | None = None) -> Output:
         """Run the library's pipeline whole, from the prompt and the control image to the image.
 
         Args:
             inputs: as for `front`.
+            mode: makes no difference.
 
         Raises:
             SampleError: the prompt is empty or no text, or the image is none.

@@ -79,9 +79,7 @@ def test_back_halves_answer_from_the_archive_as_the_plain_model_does(
     assert len(ds) == len(inputs) == 100
     for item in list(ds)[:20]:
         for mode in scenario.profile("tiny").modes:
-            # Heads over several levels leave out those before a single level: see the vit family.
-            options = {"mode": mode} if mode.startswith("single:") else {}
-            plain = model.plain(inputs[item["id"]], **options)
+            plain = model.plain(inputs[item["id"]], mode)
             back = model.back(item["features"], item["context"], mode)
             assert torch.equal(back.logits, plain.logits), (mode, item["id"])
 

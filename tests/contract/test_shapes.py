@@ -1,4 +1,4 @@
-"""Full-size declarations against the benchmark's table, and against the architectures themselves."""
+"""Full-size declarations against the benchmark's table, and against the architectures."""
 
 import subprocess
 import sys

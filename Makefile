@@ -36,6 +36,7 @@ extract: $(STAMP) ## capture features: SCENARIO=vqa-mllm [PROFILE= MODEL= SOURCE
 miniatures: $(STAMP) ## train the bundled miniature models again
 	$(BIN)/python -m extraction.tiny.vit
 	$(BIN)/python -m extraction.tiny.mllm
+	$(BIN)/python -m extraction.tiny.alm
 
 test: $(STAMP) ## run the tests
 	$(BIN)/python -m pytest

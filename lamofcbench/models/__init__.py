@@ -14,6 +14,7 @@ FAMILIES = Registry(
         "ssm": "lamofcbench.models.ssm:Ssm",
         "vit": "lamofcbench.models.vit:Vit",
         "mllm": "lamofcbench.models.mllm:Mllm",
+        "alm": "lamofcbench.models.alm:Alm",
     },
 )
 

@@ -16,11 +16,11 @@ __all__ = ["TASKS", "Example", "batches", "make_examples", "source"]
 
 # How many recordings of each task: transcription takes the most to learn.
 TASKS = {
-    "librispeech-clean": 2000,
-    "librispeech-other": 2000,
-    "advbench": 1000,
-    "openbookqa": 2000,
-    "sdqa": 1200,
+    "librispeech-clean": 1500,
+    "librispeech-other": 1500,
+    "advbench": 800,
+    "openbookqa": 1500,
+    "sdqa": 900,
 }
 BATCH_OF_FEATURES = 64
 POOL = 16

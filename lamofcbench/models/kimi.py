@@ -237,7 +237,8 @@ def _ear(files: _Files, dtype: torch.dtype) -> tuple[Ear, int]:
     encoder.load_state_dict(tensors)
     settings = files.json(f"{WHISPER}/preprocessor_config.json")
     extractor = transformers.WhisperFeatureExtractor.from_dict(settings)
-    if extractor.nb_max_frames != 2 * whisper.max_source_positions:
+    positions = whisper.max_source_positions
+    if extractor.nb_max_frames != 2 * positions or positions % STACKED:
         raise ModelError(f"{files.model.id}: {WHISPER}/preprocessor_config.json is another's")
     tokens = files.json(f"{AUDIO_TOKENIZER}/config.json")
     if tokens.get("model_type") != CODEBOOK_TYPE:

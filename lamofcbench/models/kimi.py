@@ -201,6 +201,7 @@ def _trunk(files: _Files, config: dict[str, Any], dtype: torch.dtype) -> tuple[A
         config=plain,
         dtype=dtype,
         use_safetensors=True,
+        ignore_mismatched_sizes=True,  # reported, so that the message can name one
         output_loading_info=True,
         **files.pinned,
     )

@@ -9,14 +9,15 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-from extraction.request import build_draft
+from extraction.request import build_draft, request_sha256
 from extraction.sources import SOURCES
 from extraction.sources.base import Source, SourceSample
 from lamofcbench.errors import SampleError, SourceError
-from lamofcbench.manifest import Draft, Manifest
-from lamofcbench.models import FAMILIES, load_family
+from lamofcbench.manifest import MANIFEST, Draft, Manifest, load_manifest
+from lamofcbench.models import FAMILIES
 from lamofcbench.models.base import Family
 from lamofcbench.spec import SPLITS, ProfileSpec, ScenarioSpec, load_scenario
+from lamofcbench.store.work import WORK
 from lamofcbench.store.writer import Sample, StoreWriter
 
 __all__ = ["Outcome", "Request", "extract"]
@@ -71,11 +72,15 @@ def extract(request: Request) -> Outcome:
     scenario = load_scenario(request.config)
     name, profile = _chosen(scenario, request)
     profile = _adjusted(profile, request)
+    store = request.archive / request.config / name
+    family: type[Family] = FAMILIES.load(scenario.family)
+    asked = request_sha256(scenario.config, name, profile, family.revision_of(profile))
+    if (found := _finished(store)) is not None and found.request_sha256 == asked:
+        return Outcome(store, found, found, 0)
     torch.manual_seed(profile.source.seed)
     torch.use_deterministic_algorithms(True)
-    model: Family = load_family(scenario.family, profile, device=request.device)
+    model = family.load(profile, device=request.device, half="front")
     draft = build_draft(scenario, name, profile, model, request.device)
-    store = request.archive / request.config / name
     shards = parse_shards(request.shards, draft.shard_count)
     with StoreWriter(store, draft, shards) as writer:
         pending = writer.pending()
@@ -84,6 +89,13 @@ def extract(request: Request) -> Outcome:
             _write(writer, pending, source, model, request)
         manifest = writer.finalise()
     return Outcome(store, draft, manifest, len(pending))
+
+
+def _finished(store: Path) -> Manifest | None:
+    """The manifest of a store that needs nothing more, not even its journal removed."""
+    if not (store / MANIFEST).is_file() or (store / WORK).exists():
+        return None
+    return load_manifest(store)
 
 
 def _chosen(scenario: ScenarioSpec, request: Request) -> tuple[str, ProfileSpec]:

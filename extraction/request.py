@@ -21,7 +21,7 @@ from lamofcbench.manifest import (
 from lamofcbench.models.base import Family
 from lamofcbench.spec import SPLITS, ProfileSpec, ScenarioSpec
 
-__all__ = ["build_draft"]
+__all__ = ["build_draft", "request_sha256"]
 
 LIBRARIES = ("torch", "transformers", "numpy", "numcodecs", "pyarrow", "scikit-learn")
 
@@ -43,13 +43,6 @@ def build_draft(
     layouts = build_layouts(profile, name, sum(splits.values()))
     entries = {path: ArrayEntry(**layout.to_manifest()) for path, layout in layouts.items()}
     source = profile.source
-    asked = {
-        "format_version": FORMAT_VERSION,
-        "config": scenario.config,
-        "profile": name,
-        "declaration": profile.model_dump(mode="json"),
-        "model_revision": model.revision,
-    }
     return Draft(
         format_version=FORMAT_VERSION,
         config=scenario.config,
@@ -75,12 +68,24 @@ def build_draft(
             date=_today(),
         ),
         declaration=profile,
-        request_sha256=sha256_bytes(canonical_json(asked)),
+        request_sha256=request_sha256(scenario.config, name, profile, model.revision),
         splits=splits,
         keys={path: entry for path, entry in entries.items() if "/" not in path},
         context=_below(entries, "context/"),
         reference=_below(entries, "reference/"),
     )
+
+
+def request_sha256(config: str, name: str, profile: ProfileSpec, revision: str) -> str:
+    """Hash of what is asked for, and never of when: equal requests give equal bytes."""
+    asked = {
+        "format_version": FORMAT_VERSION,
+        "config": config,
+        "profile": name,
+        "declaration": profile.model_dump(mode="json"),
+        "model_revision": revision,
+    }
+    return sha256_bytes(canonical_json(asked))
 
 
 def _below(entries: dict[str, ArrayEntry], prefix: str) -> dict[str, ArrayEntry]:

@@ -19,7 +19,8 @@ from torch.nn import functional as F
 
 from extraction.sources.digits import Digits, load_images, partition
 from lamofcbench.models import bundled_path
-from lamofcbench.models.vit import HEAD_FILE, LinearHead, Preprocess, Vit, quiet
+from lamofcbench.models.quiet import quiet
+from lamofcbench.models.vit import HEAD_FILE, LinearHead, Preprocess, Vit
 from lamofcbench.spec import ProfileSpec, load_scenario
 
 __all__ = ["evaluate", "main", "train"]

@@ -15,14 +15,13 @@ __all__ = ["info"]
 
 def _gaps(profile: ProfileSpec) -> list[str]:
     """What a declaration leaves open, so that nobody takes it for pinned."""
-    bundled = profile.model.id.startswith("bundled:")
-    packaged = profile.source.id.startswith("scikit-learn:")
-    gaps = []
-    if profile.model.revision is None and not bundled:
-        gaps.append(f"revision of model {profile.model.id} is not pinned")
-    if profile.source.revision is None and not packaged:
-        gaps.append(f"revision of data set {profile.source.id} is not pinned")
-    return gaps
+    named = (("model", profile.model), ("data set", profile.source))
+    # What a package ships, or this one generates, is pinned by its version.
+    return [
+        f"revision of {what} {entry.id} is not pinned"
+        for what, entry in named
+        if entry.revision is None and ":" not in entry.id
+    ]
 
 
 def _declared(profile: ProfileSpec) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Literal, Self
 
 import torch
 
@@ -75,7 +75,8 @@ class Family(ABC):
         profile: the declaration that this model serves.
         parameters_loaded: parameters in memory.
         parameters_total: parameters of the whole model.
-        revision: what pins the weights: a Hub commit, or a sha256 of the files loaded.
+        revision: what pins the weights that features depend on: a Hub commit, or a sha256 of the
+            files that the front half reads. The same whichever half is loaded.
     """
 
     name: ClassVar[str]
@@ -86,11 +87,28 @@ class Family(ABC):
 
     @classmethod
     @abstractmethod
-    def load(cls, profile: ProfileSpec, *, device: str = "cpu") -> Self:
+    def load(
+        cls, profile: ProfileSpec, *, device: str = "cpu", half: Literal["front", "whole"] = "whole"
+    ) -> Self:
         """Load the weights that a profile names.
+
+        Args:
+            profile: the declaration.
+            device: where the model runs; what it captures and answers comes back to the CPU.
+            half: ``front`` loads no more than `front` needs, and what does then raises
+                `ModelError`.
 
         Raises:
             ModelError: the checkpoint is missing, unreadable or of another architecture.
+        """
+
+    @classmethod
+    @abstractmethod
+    def revision_of(cls, profile: ProfileSpec) -> str:
+        """Say what `revision` a profile's checkpoint would have, without loading it.
+
+        Raises:
+            ModelError: the checkpoint is missing, or its files are damaged.
         """
 
     @classmethod

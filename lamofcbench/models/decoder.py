@@ -5,36 +5,25 @@ with its output head. It is run by its own forward, with part of its layers take
 masks, rotary embeddings and kernels are those of the whole model and results are equal bit for bit.
 """
 
-import hashlib
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import torch
 
 from lamofcbench.errors import DeclarationError, ModelError
-from lamofcbench.models import bundled_path
 from lamofcbench.optional import require
-from lamofcbench.spec import ModelSpec
 
 __all__ = [
     "Captured",
     "SplitDecoder",
     "declared_split",
-    "fingerprint",
     "greedy",
-    "load_config",
-    "load_library",
-    "locate",
 ]
 
 transformers = require("transformers", "models")
-require("transformers.utils.logging", "models")
-
-_BUNDLED = "bundled:"
 
 
 @dataclass
@@ -88,7 +77,7 @@ class SplitDecoder:
 
     Attributes:
         text: the library's text model.
-        head: maps [1, n, D] to logits [1, n, vocabulary].
+        head: maps [1, n, D] to logits [1, n, vocabulary]; None if only the front half is there.
         split: number of the last layer of the front half.
     """
 
@@ -98,7 +87,7 @@ class SplitDecoder:
         Raises:
             ModelError: it has no layer after that one, or layers of several kinds of attention.
         """
-        if split + 1 >= len(text.layers):
+        if len(text.layers) < split + (1 if head is None else 2):
             raise ModelError(f"no layer after {split}: the model has {len(text.layers)}")
         kinds = set(getattr(text.config, "layer_types", None) or ["full_attention"])
         if kinds != {"full_attention"}:
@@ -176,9 +165,22 @@ class SplitDecoder:
         Returns:
             Logits [vocabulary] of the last token.
         """
-        hidden = self.text(
+        return self.logits(self.hidden(cache, positions, **inputs))
+
+    def hidden(self, cache: Any, positions: torch.Tensor, **inputs: Any) -> torch.Tensor:
+        """As `run`, but without the head: [1, n, D], after the final norm."""
+        return self.text(  # type: ignore[no-any-return]
             position_ids=positions, past_key_values=cache, use_cache=True, **inputs
         ).last_hidden_state
+
+    def logits(self, hidden: torch.Tensor) -> torch.Tensor:
+        """Logits [vocabulary] of the last of some tokens [1, n, D].
+
+        Raises:
+            ModelError: only the front half was loaded.
+        """
+        if self.head is None:
+            raise ModelError("only the front half of the model was loaded")
         return self.head(hidden[:, -1:])[0, -1]  # type: ignore[no-any-return]
 
     def greedy(
@@ -236,114 +238,3 @@ def greedy(
         if tokens[-1] in ends or len(tokens) == limit:
             return tokens, torch.stack(steps)
         logits = step(torch.tensor([tokens[-1:]], device=logits.device), len(tokens) - 1)
-
-
-def locate(model: ModelSpec) -> Path | None:
-    """Folder of a model that is bundled or local; None if it is on the Hub.
-
-    Raises:
-        ModelError: a bundled model is not there.
-    """
-    if model.id.startswith(_BUNDLED):
-        folder = bundled_path(model.id.removeprefix(_BUNDLED))
-        if not folder.is_dir():
-            raise ModelError(f"{model.id}: this installation has no such miniature")
-        return folder
-    return folder if (folder := Path(model.id)).is_dir() else None
-
-
-def fingerprint(folder: Path) -> str:
-    """Hex sha256 over the names and contents of what is loaded from a folder."""
-    digest = hashlib.sha256()
-    for path in sorted(folder.iterdir()):
-        if path.suffix in (".safetensors", ".json", ".jinja", ".txt") and path.is_file():
-            if path.name == "training.json":
-                continue  # a report of how the weights were made: not loaded
-            digest.update(f"{path.name}\0{path.stat().st_size}\0".encode())
-            with path.open("rb") as file:
-                while block := file.read(1 << 24):
-                    digest.update(block)
-    return digest.hexdigest()
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    log = transformers.utils.logging
-    level, bars = log.get_verbosity(), log.is_progress_bar_enabled()
-    log.set_verbosity_error()
-    log.disable_progress_bar()
-    try:
-        yield
-    finally:
-        log.set_verbosity(level)
-        if bars:
-            log.enable_progress_bar()
-
-
-def load_library(
-    model: ModelSpec, library_class: Any, model_type: str | None, device: str
-) -> tuple[Any, Any, str]:
-    """Load a checkpoint and its tokenizer: safetensors only, no code from the checkpoint, silently.
-
-    Args:
-        model: which weights, and the dtype to compute in.
-        library_class: the library's class for the architecture.
-        model_type: what the checkpoint's config must call itself; None for any.
-        device: where the model goes.
-
-    Returns:
-        The model in evaluation mode, the tokenizer, and what pins the weights: a Hub commit, or
-        the `fingerprint` of a folder.
-
-    Raises:
-        ModelError: the checkpoint is missing, damaged or of another architecture.
-    """
-    folder = locate(model)
-    where = str(folder or model.id)
-    pinned: Mapping[str, Any] = {} if folder or not model.revision else {"revision": model.revision}
-    try:
-        with _quiet():
-            # The bare file first: the library's own classes accept any other model's config.
-            config, _ = transformers.PreTrainedConfig.get_config_dict(where, **pinned)
-            found = config.get("model_type")
-            if model_type is not None and found != model_type:
-                raise ModelError(f"{model.id}: a {model_type} is needed, this is a {found}")
-            loaded, report = library_class.from_pretrained(
-                where,
-                dtype=getattr(torch, model.dtype),
-                use_safetensors=True,
-                output_loading_info=True,
-                **pinned,
-            )
-            tokenizer = transformers.AutoTokenizer.from_pretrained(where, **pinned)
-    except ModelError:
-        raise
-    except Exception as error:  # what damaged files raise is nowhere declared
-        reason = " ".join(str(error).split())[:300] or type(error).__name__
-        hint = ""
-        if folder is None and model.gated:
-            hint = (
-                f" Accept its licence at https://huggingface.co/{model.id}, then `hf auth login`."
-            )
-        raise ModelError(f"{model.id}: cannot be loaded: {reason}{hint}") from error
-    if wrong := [*report["missing_keys"], *report["mismatched_keys"]]:
-        raise ModelError(f"{model.id}: {len(wrong)} weights are missing or misshapen: {wrong[0]}")
-    commit = getattr(loaded.config, "_commit_hash", None) or model.revision or ""
-    revision = fingerprint(folder) if folder else commit
-    return loaded.to(device).eval(), tokenizer, revision
-
-
-def load_config(model: ModelSpec) -> Any:
-    """Read a checkpoint's configuration alone.
-
-    Raises:
-        ModelError: it is missing or unreadable.
-    """
-    folder = locate(model)
-    pinned = {} if folder or not model.revision else {"revision": model.revision}
-    try:
-        with _quiet():
-            return transformers.AutoConfig.from_pretrained(str(folder or model.id), **pinned)
-    except Exception as error:  # what damaged files raise is nowhere declared
-        reason = " ".join(str(error).split())[:300] or type(error).__name__
-        raise ModelError(f"{model.id}: config.json cannot be read: {reason}") from error

@@ -1,13 +1,14 @@
 """Transformer language models (Qwen3, Llama and their kin), split after a layer."""
 
 from collections.abc import Mapping
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Literal
 
 import torch
 
-from lamofcbench.errors import DeclarationError, ModelError, SampleError
+from lamofcbench.errors import ModelError, SampleError
 from lamofcbench.models.base import Capture, Output
-from lamofcbench.models.decoder import SplitDecoder, declared_split, load_config, load_library
+from lamofcbench.models.checkpoint import Checkpoint
+from lamofcbench.models.decoder import SplitDecoder
 from lamofcbench.models.text import TextFamily, transformers
 from lamofcbench.spec import ProfileSpec, TensorSpec
 
@@ -22,51 +23,49 @@ class Llm(TextFamily):
     """
 
     name: ClassVar[str] = "llm"
+    states = ("k_cache", "v_cache")
 
-    def __init__(self, profile: ProfileSpec, model: Any, tokenizer: Any, revision: str) -> None:
-        """Wrap a loaded model; use `load`.
-
-        Raises:
-            DeclarationError: the profile declares tensors that this family doesn't have.
-            ModelError: the model has other shapes than the profile declares.
-        """
-        super().__init__(profile, model, tokenizer, revision)
-        self.names = [tensor.name for tensor in profile.keys]
-        if extra := [name for name in self.names if not name.startswith("layer.")]:
-            raise DeclarationError(f"family {self.name} has no tensor {extra[0]!r}")
-        self.decoder = SplitDecoder(model.model, model.lm_head, declared_split(self.names))
-        for tensor in profile.keys:
-            if tensor.shape != (real := _shape(tensor, model.config)):
-                raise ModelError(
-                    f"{profile.model.id}: {tensor.name} is {list(real)}, "
-                    f"declared {list(tensor.shape)}"
-                )
+    def __init__(
+        self,
+        profile: ProfileSpec,
+        model: Any,
+        tokenizer: Any,
+        ends: list[int],
+        half: Literal["front", "whole"] = "whole",
+    ) -> None:
+        """See `TextFamily`."""
+        super().__init__(profile, model, tokenizer, ends, half)
+        inner, head = (model.model, model.lm_head) if half == "whole" else (model, None)
+        self.decoder = SplitDecoder(inner, head, self.split)
 
     @classmethod
-    def load(cls, profile: ProfileSpec, *, device: str = "cpu") -> Self:
-        """Load the weights that a profile names; see `Family.load`."""
-        loaded = load_library(profile.model, transformers.AutoModelForCausalLM, None, device)
-        return cls(profile, *loaded)
-
-    @classmethod
-    def adapted(cls, profile: ProfileSpec) -> ProfileSpec:
-        """Bring the declared shapes to another decoder; see `Family.adapted`."""
-        config = load_config(profile.model)
-        if not hasattr(config, "num_key_value_heads"):
+    def classes(cls, checkpoint: Checkpoint) -> tuple[Any, Any]:
+        """See `TextFamily.classes`: any decoder of transformers with a key-value cache."""
+        kind = checkpoint.config.get("model_type")
+        table = transformers.MODEL_FOR_CAUSAL_LM_MAPPING
+        found = next((config for config in table if config.model_type == kind), None)
+        if found is None or "num_key_value_heads" not in checkpoint.config:
             raise ModelError(
-                f"{profile.model.id}: a {config.model_type} is no decoder with a key-value cache"
+                f"{checkpoint.name}: a {kind!r} is no decoder with a key-value cache, such as a "
+                "qwen3 or llama"
             )
-        keys = tuple(
-            tensor.model_copy(update={"shape": _shape(tensor, config)}) for tensor in profile.keys
-        )
-        return profile.model_copy(update={"keys": keys})
+        return table[found], transformers.MODEL_MAPPING[found]
+
+    @classmethod
+    def shape(cls, tensor: TensorSpec, config: Any) -> tuple[int | str, ...]:
+        """See `TextFamily.shape`."""
+        if not tensor.name.endswith("_cache"):
+            return ("token", config.hidden_size)
+        head_dim = getattr(config, "head_dim", None)
+        head_dim = head_dim or config.hidden_size // config.num_attention_heads
+        return ("token", config.num_key_value_heads, head_dim)
 
     @torch.inference_mode()
     def front(self, inputs: Mapping[str, Any]) -> Capture:
         """Run the layers up to the split over a prompt; see `Family.front`."""
         ids = self.prompt_ids(inputs)
         with self.decoder.stopping() as captured:
-            self.decoder.run(captured.cache, self._positions(ids.shape[1]), input_ids=ids)
+            self.decoder.hidden(captured.cache, self._positions(ids.shape[1]), input_ids=ids)
         features = {name: captured.tensor(name).cpu() for name in self.names}
         return Capture(features, {}, ids[0].cpu())
 
@@ -77,12 +76,13 @@ class Llm(TextFamily):
     def _back(
         self, features: Mapping[str, torch.Tensor], context: Mapping[str, torch.Tensor], mode: str
     ) -> Output:
-        on, split = self.device, self.decoder.split
-        output = features[f"layer.{split}.output"].to(on)
+        self.require_whole()
+        on = self.device
+        output = features[f"layer.{self.split}.output"].to(on)
         positions = self._positions(len(output))
         caches = []
         if not self.is_partial(mode):
-            for i in range(split + 1):
+            for i in range(self.split + 1):
                 pair = features[f"layer.{i}.k_cache"].to(on), features[f"layer.{i}.v_cache"].to(on)
                 if any(tensor.shape[1] != len(output) for tensor in pair):
                     raise SampleError(f"layer.{i}: caches of other than {len(output)} tokens")
@@ -90,11 +90,3 @@ class Llm(TextFamily):
         cache, logits = self.decoder.resume(output, caches, positions)
         limit = self.limit if caches else 1
         return self.answer(*self.decoder.greedy(cache, logits, positions, limit, self.ends))
-
-
-def _shape(tensor: TensorSpec, config: Any) -> tuple[int | str, ...]:
-    if not tensor.name.endswith("_cache"):
-        return ("token", config.hidden_size)
-    heads = config.num_attention_heads
-    head_dim = getattr(config, "head_dim", None) or config.hidden_size // heads
-    return ("token", config.num_key_value_heads, head_dim)

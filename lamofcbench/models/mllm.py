@@ -1,14 +1,17 @@
 """Qwen3-VL, split after its vision tower or after a layer of its language model."""
 
 from collections.abc import Mapping
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import numpy as np
 import torch
 
 from lamofcbench.errors import ModelError, SampleError
 from lamofcbench.models.base import Capture, Family, Output
-from lamofcbench.models.decoder import SplitDecoder, declared_split, load_library, transformers
+from lamofcbench.models.checkpoint import Checkpoint, Wanted, everything, shortened, up_to_block
+from lamofcbench.models.decoder import SplitDecoder, declared_split
+from lamofcbench.models.text import greedy_generation, transformers
+from lamofcbench.models.tokenizer import TOKENIZER_FILES, load_tokenizer, stop_tokens
 from lamofcbench.spec import ProfileSpec
 
 __all__ = ["Mllm", "Prompt", "patchify", "resize"]
@@ -107,26 +110,36 @@ class Mllm(Family):
 
     name = "mllm"
 
-    def __init__(self, profile: ProfileSpec, model: Any, tokenizer: Any, revision: str) -> None:
+    def __init__(
+        self,
+        profile: ProfileSpec,
+        model: Any,
+        tokenizer: Any,
+        ends: list[int],
+        half: Literal["front", "whole"] = "whole",
+    ) -> None:
         """Wrap a loaded model; use `load`.
 
+        Args:
+            profile: the declaration.
+            model: the library's model with its head, or without it for the front half alone.
+            tokenizer: with a chat template.
+            ends: tokens that end an answer.
+            half: which half is there.
+
         Raises:
-            DeclarationError: the declared layers don't make one split.
-            ModelError: the model lacks declared tensors, or has them in other shapes.
+            DeclarationError: the profile declares tensors that this family doesn't have.
+            ModelError: the model has other shapes than the profile declares.
         """
         self.profile = profile
         self.model = model
         self.tokenizer = tokenizer
-        self.revision = revision
-        self.parameters_loaded = sum(p.numel() for p in model.parameters())
-        self.parameters_total = self.parameters_loaded
+        self.half = half
+        self.inner, head = (model.model, model.lm_head) if half == "whole" else (model, None)
         self.names = [tensor.name for tensor in profile.keys]
         self.levels = len(model.config.vision_config.deepstack_visual_indexes)
         self._check_names()
-        if tokenizer.convert_tokens_to_ids(IMAGE_TOKEN) != model.config.image_token_id:
-            raise ModelError(f"{profile.model.id}: its tokenizer is missing, or another model's")
-        text = model.model.language_model
-        self.decoder = SplitDecoder(text, model.lm_head, declared_split(self.names))
+        self.decoder = SplitDecoder(self.inner.language_model, head, declared_split(self.names))
         if self.decoder.split < self.levels:
             # DeepStack adds to what a layer has put out, outside of the layer.
             raise ModelError(f"a split after layer {self.decoder.split} lies within DeepStack")
@@ -135,24 +148,50 @@ class Mllm(Family):
         self._patch = int(vision.patch_size)
         self._merge = int(vision.spatial_merge_size)
         self._temporal = int(vision.temporal_patch_size)
-        ends = model.generation_config.eos_token_id
-        ends = tokenizer.eos_token_id if ends is None else ends
-        self._ends: list[int] = ends if isinstance(ends, list) else [ends]
+        self._ends = ends
         self._limit = int(profile.preprocess.get("max_new_tokens", _MAX_NEW_TOKENS))
-        # In place of the checkpoint's own, which samples.
-        model.generation_config = transformers.GenerationConfig(
-            do_sample=False,
-            max_new_tokens=self._limit,
-            eos_token_id=self._ends,
-            pad_token_id=tokenizer.pad_token_id if tokenizer.pad_token_id is not None else ends,
-        )
+        if half == "whole":
+            model.generation_config = greedy_generation(self._limit, ends, tokenizer)
 
     @classmethod
-    def load(cls, profile: ProfileSpec, *, device: str = "cpu") -> Self:
+    def _front_tensors(cls, profile: ProfileSpec) -> Wanted:
+        split = declared_split(tensor.name for tensor in profile.keys)
+        outside = ["lm_head", r"language_model\.norm"]
+        return up_to_block(split, stem="language_model.layers", without=outside)
+
+    @classmethod
+    def load(
+        cls, profile: ProfileSpec, *, device: str = "cpu", half: Literal["front", "whole"] = "whole"
+    ) -> Self:
         """Load the weights that a profile names; see `Family.load`."""
-        library_class = transformers.Qwen3VLForConditionalGeneration
-        model, tokenizer, revision = load_library(profile.model, library_class, "qwen3_vl", device)
-        return cls(profile, model, tokenizer, revision)
+        checkpoint = Checkpoint(profile.model)
+        checkpoint.require_type("qwen3_vl")
+        dtype: torch.dtype = getattr(torch, profile.model.dtype)
+        if half == "front":
+            split = declared_split(tensor.name for tensor in profile.keys)
+            text = shortened(checkpoint.config["text_config"], split + 1)
+            model = checkpoint.build(
+                transformers.Qwen3VLModel,
+                cls._front_tensors(profile),
+                dtype=dtype,
+                config={**checkpoint.config, "text_config": text},
+                unused=lambda name: name.startswith("language_model.norm."),
+            )
+        else:
+            whole = transformers.Qwen3VLForConditionalGeneration
+            model = checkpoint.build(whole, everything, dtype=dtype)
+        tokenizer = load_tokenizer(checkpoint.files_beside)
+        ends = stop_tokens(checkpoint.files_beside, tokenizer)
+        family = cls(profile, model.to(device), tokenizer, ends, half)
+        family.parameters_loaded = checkpoint.parameters_loaded
+        family.parameters_total = checkpoint.parameters_total
+        family.revision = checkpoint.revision(cls._front_tensors(profile), TOKENIZER_FILES)
+        return family
+
+    @classmethod
+    def revision_of(cls, profile: ProfileSpec) -> str:
+        """See `Family.revision_of`."""
+        return Checkpoint(profile.model).revision(cls._front_tensors(profile), TOKENIZER_FILES)
 
     def _check_names(self) -> None:
         ours = {"vision.output", *(f"vision.deepstack.{k}" for k in range(self.levels))}
@@ -215,19 +254,22 @@ class Mllm(Family):
     def _positions(self, types: torch.Tensor, grid: torch.Tensor) -> torch.Tensor:
         """Rotary positions [3, 1, N]; they depend on where the image is, not on the tokens."""
         # An instance of the library computes them from ids of which it reads the count alone.
-        return self.model.model.get_rope_index(torch.zeros_like(types), types, grid)[0]  # type: ignore[no-any-return]
+        return self.inner.get_rope_index(torch.zeros_like(types), types, grid)[0]  # type: ignore[no-any-return]
 
-    def _read(self, prompt_ids: torch.Tensor, vision: Any, cache: Any, grid: torch.Tensor) -> Any:
-        """Run the language model over a prompt with encoded images; logits [vocabulary]."""
-        types = (prompt_ids == self.model.config.image_token_id).long()
-        hidden = self.model.model(
-            input_ids=prompt_ids,
+    def _hidden(self, ids: torch.Tensor, vision: Any, cache: Any, grid: torch.Tensor) -> Any:
+        """Run the language model over a prompt with encoded images: [1, N, D]."""
+        types = (ids == self.model.config.image_token_id).long()
+        return self.inner(
+            input_ids=ids,
             position_ids=self._positions(types, grid),
             past_key_values=cache,
             use_cache=True,
             mm_encoder_outputs={"image": vision},
         ).last_hidden_state
-        return self.model.lm_head(hidden[:, -1:])[0, -1]
+
+    def _require_whole(self) -> None:
+        if self.half == "front":
+            raise ModelError(f"{self.profile.model.id}: only its front half was loaded")
 
     def _output(self, tokens: list[int], logits: torch.Tensor) -> Output:
         text = self.tokenizer.decode(tokens, skip_special_tokens=True)
@@ -237,9 +279,9 @@ class Mllm(Family):
     def front(self, inputs: Mapping[str, Any]) -> Capture:
         """Run the vision tower and the layers up to the split; see `Family.front`."""
         prompt = self.prompt(inputs)
-        vision = self.model.model.get_image_features(prompt.patches, prompt.grid)
+        vision = self.inner.get_image_features(prompt.patches, prompt.grid)
         with self.decoder.stopping() as captured:
-            self._read(prompt.ids, vision, captured.cache, prompt.grid)
+            self._hidden(prompt.ids, vision, captured.cache, prompt.grid)
         features = {}
         for name in self.names:
             if name == "vision.output":
@@ -254,11 +296,13 @@ class Mllm(Family):
             "image_start": prompt.types[0].argmax()[None],
             "token_ids": prompt.ids[0],
         }
-        return Capture(features, {t.name: context[t.name] for t in self.profile.context})
+        declared = {tensor.name: context[tensor.name] for tensor in self.profile.context}
+        return Capture(features, declared, prompt.ids[0].cpu())
 
     @torch.inference_mode()
     def plain(self, inputs: Mapping[str, Any]) -> Output:
         """Generate with the library alone; see `Family.plain`."""
+        self._require_whole()
         prompt = self.prompt(inputs)
         result = self.model.generate(
             input_ids=prompt.ids,
@@ -276,6 +320,7 @@ class Mllm(Family):
     def _back(
         self, features: Mapping[str, torch.Tensor], context: Mapping[str, torch.Tensor], mode: str
     ) -> Output:
+        self._require_whole()
         on = self.device
         grid = context["image_grid"].to(on)[None]
         if any(name.startswith("layer.") for name in features):
@@ -299,7 +344,7 @@ class Mllm(Family):
             )
             vision.deepstack_features = levels
             cache = self.decoder.new_cache()
-            logits = self._read(ids, vision, cache, grid)
+            logits = self.decoder.logits(self._hidden(ids, vision, cache, grid))
             positions = self._positions((ids == self.model.config.image_token_id).long(), grid)
         tokens, steps = self.decoder.greedy(cache, logits, positions, self._limit, self._ends)
         return self._output(tokens, steps)

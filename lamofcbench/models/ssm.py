@@ -2,86 +2,80 @@
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Literal
 
 import torch
 
-from lamofcbench.errors import DeclarationError, ModelError
+from lamofcbench.errors import ModelError
 from lamofcbench.models.base import Capture, Output
-from lamofcbench.models.decoder import declared_split, greedy, load_config, load_library
+from lamofcbench.models.checkpoint import Checkpoint
+from lamofcbench.models.decoder import greedy
 from lamofcbench.models.text import TextFamily, transformers
 from lamofcbench.spec import ProfileSpec, TensorSpec
 
 __all__ = ["Ssm"]
-
-STATES = ("ssm_state", "conv_state")
 
 
 class Ssm(TextFamily):
     """A state-space model, split after layer L.
 
     Keys are ``layer.<i>.ssm_state``, [channels, states], and ``layer.<i>.conv_state``, [channels,
-    kernel], of layers 0 to L after the prompt, and ``layer.<L>.output``, [N, D]. The back half
-    needs no context. Not for use by several threads at once: a run swaps the model's layers.
+    kernel], of layers 0 to L after the prompt, and ``layer.<L>.output``, [N, D]. It needs no
+    context. Not for use by several threads at once: a run swaps the model's layers.
     """
 
     name: ClassVar[str] = "ssm"
+    states = ("ssm_state", "conv_state")
+    outside = ("norm_f", "lm_head")
 
-    def __init__(self, profile: ProfileSpec, model: Any, tokenizer: Any, revision: str) -> None:
-        """Wrap a loaded model; use `load`.
-
-        Raises:
-            DeclarationError: the profile declares tensors that this family doesn't have.
-            ModelError: the model has other shapes than the profile declares.
-        """
-        super().__init__(profile, model, tokenizer, revision)
-        self.names = [tensor.name for tensor in profile.keys]
-        self.split = declared_split(self.names, STATES)
-        if extra := [name for name in self.names if not name.startswith("layer.")]:
-            raise DeclarationError(f"family {self.name} has no tensor {extra[0]!r}")
-        if self.split + 1 >= len(model.backbone.layers):
-            raise ModelError(f"no layer after {self.split}: it has {len(model.backbone.layers)}")
-        for tensor in profile.keys:
-            if tensor.shape != (real := _shape(tensor, model.config)):
-                raise ModelError(
-                    f"{profile.model.id}: {tensor.name} is {list(real)}, "
-                    f"declared {list(tensor.shape)}"
-                )
+    def __init__(
+        self,
+        profile: ProfileSpec,
+        model: Any,
+        tokenizer: Any,
+        ends: list[int],
+        half: Literal["front", "whole"] = "whole",
+    ) -> None:
+        """See `TextFamily`."""
+        super().__init__(profile, model, tokenizer, ends, half)
+        self.backbone = model.backbone if half == "whole" else model
+        if half == "whole" and self.split + 1 >= len(self.backbone.layers):
+            raise ModelError(f"no layer after {self.split}: it has {len(self.backbone.layers)}")
 
     @classmethod
-    def load(cls, profile: ProfileSpec, *, device: str = "cpu") -> Self:
-        """Load the weights that a profile names; see `Family.load`."""
-        library_class = transformers.FalconMambaForCausalLM
-        return cls(profile, *load_library(profile.model, library_class, "falcon_mamba", device))
+    def classes(cls, checkpoint: Checkpoint) -> tuple[Any, Any]:
+        """See `TextFamily.classes`."""
+        checkpoint.require_type("falcon_mamba")
+        return transformers.FalconMambaForCausalLM, transformers.FalconMambaModel
 
     @classmethod
-    def adapted(cls, profile: ProfileSpec) -> ProfileSpec:
-        """Bring the declared shapes to another Falcon-Mamba; see `Family.adapted`."""
-        config = load_config(profile.model)
-        if config.model_type != "falcon_mamba":
-            raise ModelError(f"{profile.model.id}: a {config.model_type} is no falcon_mamba")
-        keys = tuple(
-            tensor.model_copy(update={"shape": _shape(tensor, config)}) for tensor in profile.keys
-        )
-        return profile.model_copy(update={"keys": keys})
+    def shape(cls, tensor: TensorSpec, config: Any) -> tuple[int | str, ...]:
+        """See `TextFamily.shape`."""
+        if tensor.name.endswith("ssm_state"):
+            return (config.intermediate_size, config.state_size)
+        if tensor.name.endswith("conv_state"):
+            return (config.intermediate_size, config.conv_kernel)
+        return ("token", config.hidden_size)
 
     @contextmanager
     def _only(self, layers: slice) -> Iterator[None]:
-        whole = self.model.backbone.layers
-        self.model.backbone.layers = whole[layers]
+        whole = self.backbone.layers
+        self.backbone.layers = whole[layers]
         try:
             yield
         finally:
-            self.model.backbone.layers = whole
+            self.backbone.layers = whole
 
     def _new_cache(self) -> Any:
-        return transformers.DynamicCache(config=self.model.config)
+        return transformers.DynamicCache(config=self.backbone.config)
 
-    def _run(self, cache: Any, **inputs: Any) -> torch.Tensor:
-        """Run the model as it is now; logits [vocabulary] of the last token."""
-        hidden = self.model.backbone(cache_params=cache, use_cache=True, **inputs)[0][:, -1:]
+    def _hidden(self, cache: Any, **inputs: Any) -> torch.Tensor:
+        """Run the layers that are there: [1, n, D], after the final norm."""
+        return self.backbone(cache_params=cache, use_cache=True, **inputs)[0]  # type: ignore[no-any-return]
+
+    def _logits(self, hidden: torch.Tensor) -> torch.Tensor:
         head = self.model.lm_head
-        return head(hidden.to(head.weight.dtype)).float()[0, -1]  # type: ignore[no-any-return]
+        return head(hidden[:, -1:].to(head.weight.dtype)).float()[0, -1]  # type: ignore[no-any-return]
 
     @torch.inference_mode()
     def front(self, inputs: Mapping[str, Any]) -> Capture:
@@ -93,10 +87,10 @@ class Ssm(TextFamily):
         def keep(_module: Any, _inputs: Any, output: torch.Tensor) -> None:
             outputs.append(output)
 
-        hook = self.model.backbone.layers[self.split].register_forward_hook(keep)
+        hook = self.backbone.layers[self.split].register_forward_hook(keep)
         try:
             with self._only(slice(self.split + 1)):
-                self._run(cache, input_ids=ids)
+                self._hidden(cache, input_ids=ids)
         finally:
             hook.remove()
 
@@ -115,11 +109,12 @@ class Ssm(TextFamily):
     def _back(
         self, features: Mapping[str, torch.Tensor], context: Mapping[str, torch.Tensor], mode: str
     ) -> Output:
+        self.require_whole()
         on = self.device
         output = features[f"layer.{self.split}.output"].to(on)
         cache = self._new_cache()
         with self._only(slice(self.split + 1, None)):
-            logits = self._run(cache, inputs_embeds=output[None])
+            logits = self._logits(self._hidden(cache, inputs_embeds=output[None]))
         limit = 1
         if not self.is_partial(mode):
             limit = self.limit
@@ -128,14 +123,6 @@ class Ssm(TextFamily):
                 cache.update_recurrent_state(features[f"layer.{i}.ssm_state"].to(on)[None], i)
 
         def step(ids: torch.Tensor, _done: int) -> torch.Tensor:
-            return self._run(cache, input_ids=ids)
+            return self._logits(self._hidden(cache, input_ids=ids))
 
         return self.answer(*greedy(logits, step, limit, self.ends))
-
-
-def _shape(tensor: TensorSpec, config: Any) -> tuple[int | str, ...]:
-    if tensor.name.endswith("ssm_state"):
-        return (config.intermediate_size, config.state_size)
-    if tensor.name.endswith("conv_state"):
-        return (config.intermediate_size, config.conv_kernel)
-    return ("token", config.hidden_size)

@@ -1,59 +1,189 @@
 """What the language families share: prompts, stop tokens, and the plain model's own generation."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal, Self
 
 import torch
 
-from lamofcbench.errors import ModelError, SampleError
+from lamofcbench.errors import DeclarationError, ModelError, SampleError
 from lamofcbench.models.base import Family, Output
+from lamofcbench.models.checkpoint import Checkpoint, Wanted, everything, shortened, up_to_block
+from lamofcbench.models.decoder import declared_split
+from lamofcbench.models.tokenizer import TOKENIZER_FILES, load_tokenizer, stop_tokens
 from lamofcbench.optional import require
-from lamofcbench.spec import ProfileSpec
+from lamofcbench.spec import ProfileSpec, TensorSpec
 
-__all__ = ["TextFamily"]
+__all__ = ["TextFamily", "greedy_generation", "transformers"]
 
 transformers = require("transformers", "models")
 
 MAX_NEW_TOKENS = 16
 
 
+def greedy_generation(limit: int, ends: list[int], tokenizer: Any) -> Any:
+    """Make the plain model generate greedily, whatever its checkpoint would do.
+
+    Args:
+        limit: most new tokens.
+        ends: tokens that end the text.
+        tokenizer: whose padding token is named, for the library complains without one.
+    """
+    pad = tokenizer.pad_token_id
+    return transformers.GenerationConfig(
+        do_sample=False,
+        max_new_tokens=limit,
+        eos_token_id=ends,
+        pad_token_id=ends[0] if pad is None else pad,
+    )
+
+
 class TextFamily(Family):
     """Answers a prompt in text.
 
-    Inputs are ``prompt`` (one user turn) and ``prefix`` (how the answer begins, or empty).
-    The prediction is the answer's text, without the prefix. ``preprocess`` may declare
+    Inputs are ``prompt`` (one user turn) and ``prefix`` (how the answer begins, or empty). The
+    prediction is the answer's text, without the prefix. ``preprocess`` may declare
     ``max_new_tokens`` (16 by default).
 
     A mode that holds the states of the front half's layers (caches, or state-space states) answers
     in full; one that holds the split layer's output alone answers with the first token, since later
     ones need those states.
+
+    Attributes:
+        states: what each layer of the front half leaves, besides the split layer's output.
+        blocks: what precedes a layer's number in the checkpoint's tensor names.
+        outside: tensors outside the layers that the front half does without.
     """
 
-    def __init__(self, profile: ProfileSpec, model: Any, tokenizer: Any, revision: str) -> None:
-        """Wrap a loaded model; use `load`."""
+    states: tuple[str, ...]
+    blocks: str = "layers"
+    outside: tuple[str, ...] = ("norm", "lm_head")
+
+    def __init__(
+        self,
+        profile: ProfileSpec,
+        model: Any,
+        tokenizer: Any,
+        ends: list[int],
+        half: Literal["front", "whole"] = "whole",
+    ) -> None:
+        """Wrap a loaded model; use `load`.
+
+        Args:
+            profile: the declaration.
+            model: the library's model with its head, or without it for the front half alone.
+            tokenizer: with a chat template.
+            ends: tokens that end an answer.
+            half: which half is there.
+
+        Raises:
+            DeclarationError: the profile declares tensors that this family doesn't have.
+            ModelError: the model has other shapes than the profile declares.
+        """
         self.profile = profile
         self.model = model
         self.tokenizer = tokenizer
-        self.revision = revision
-        self.parameters_loaded = sum(p.numel() for p in model.parameters())
-        self.parameters_total = self.parameters_loaded
+        self.half = half
+        self.names = [tensor.name for tensor in profile.keys]
+        self.split = self.declared(profile)
         self.limit = int(profile.preprocess.get("max_new_tokens", MAX_NEW_TOKENS))
-        ends = model.generation_config.eos_token_id
-        ends = tokenizer.eos_token_id if ends is None else ends
-        self.ends: list[int] = ends if isinstance(ends, list) else [ends]
-        pad = tokenizer.pad_token_id
-        # In place of the checkpoint's own, which may sample.
-        model.generation_config = transformers.GenerationConfig(
-            do_sample=False,
-            max_new_tokens=self.limit,
-            eos_token_id=self.ends,
-            pad_token_id=self.ends[0] if pad is None else pad,
+        self.ends = ends
+        for tensor in profile.keys:
+            if tensor.shape != (real := self.shape(tensor, model.config)):
+                raise ModelError(
+                    f"{profile.model.id}: {tensor.name} is {list(real)}, "
+                    f"declared {list(tensor.shape)}"
+                )
+        if half == "whole":
+            model.generation_config = greedy_generation(self.limit, ends, tokenizer)
+
+    @classmethod
+    def declared(cls, profile: ProfileSpec) -> int:
+        """The layer after which a profile splits the model.
+
+        Raises:
+            DeclarationError: it declares tensors that this family doesn't have.
+        """
+        names = [tensor.name for tensor in profile.keys]
+        if extra := [name for name in names if not name.startswith("layer.")]:
+            raise DeclarationError(f"family {cls.name} has no tensor {extra[0]!r}")
+        return declared_split(names, cls.states)
+
+    @classmethod
+    def shape(cls, tensor: TensorSpec, config: Any) -> tuple[int | str, ...]:
+        """Shape of a declared tensor in a model of that configuration."""
+        raise NotImplementedError
+
+    @classmethod
+    def classes(cls, checkpoint: Checkpoint) -> tuple[Any, Any]:
+        """The library's classes for a checkpoint: with the head, and without.
+
+        Raises:
+            ModelError: it is of another architecture.
+        """
+        raise NotImplementedError
+
+    @classmethod
+    def front_tensors(cls, profile: ProfileSpec) -> Wanted:
+        """Which tensors of a checkpoint the front half needs."""
+        return up_to_block(cls.declared(profile), stem=cls.blocks, without=cls.outside)
+
+    @classmethod
+    def load(
+        cls, profile: ProfileSpec, *, device: str = "cpu", half: Literal["front", "whole"] = "whole"
+    ) -> Self:
+        """Load the weights that a profile names; see `Family.load`."""
+        checkpoint = Checkpoint(profile.model)
+        whole, bare = cls.classes(checkpoint)
+        split = cls.declared(profile)
+        dtype: torch.dtype = getattr(torch, profile.model.dtype)
+        if half == "front":
+            layers = checkpoint.config.get("num_hidden_layers")
+            if not isinstance(layers, int) or layers < split + 2:
+                raise ModelError(f"{profile.model.id}: has {layers} layers, so none after {split}")
+            model = checkpoint.build(
+                bare,
+                cls.front_tensors(profile),
+                dtype=dtype,
+                config=shortened(checkpoint.config, split + 1),
+                unused=lambda name: name.startswith("norm"),
+            )
+        else:
+            model = checkpoint.build(whole, everything, dtype=dtype)
+        tokenizer = load_tokenizer(checkpoint.files_beside)
+        ends = stop_tokens(checkpoint.files_beside, tokenizer)
+        family = cls(profile, model.to(device), tokenizer, ends, half)
+        family.parameters_loaded = checkpoint.parameters_loaded
+        family.parameters_total = checkpoint.parameters_total
+        family.revision = checkpoint.revision(cls.front_tensors(profile), TOKENIZER_FILES)
+        return family
+
+    @classmethod
+    def revision_of(cls, profile: ProfileSpec) -> str:
+        """See `Family.revision_of`."""
+        checkpoint = Checkpoint(profile.model)
+        return checkpoint.revision(cls.front_tensors(profile), TOKENIZER_FILES)
+
+    @classmethod
+    def adapted(cls, profile: ProfileSpec) -> ProfileSpec:
+        """Bring the declared shapes to another checkpoint of this family; see `Family.adapted`."""
+        checkpoint = Checkpoint(profile.model)
+        whole, _ = cls.classes(checkpoint)
+        config = whole.config_class.from_dict(checkpoint.config)
+        keys = tuple(
+            tensor.model_copy(update={"shape": cls.shape(tensor, config)})
+            for tensor in profile.keys
         )
+        return profile.model_copy(update={"keys": keys})
 
     @property
     def device(self) -> torch.device:
         """Where the model is."""
         return self.model.device  # type: ignore[no-any-return]
+
+    def require_whole(self) -> None:
+        """Raise `ModelError` if only the front half was loaded."""
+        if self.half == "front":
+            raise ModelError(f"{self.profile.model.id}: only its front half was loaded")
 
     def prompt_ids(self, inputs: Mapping[str, Any]) -> torch.Tensor:
         """Token ids [1, N] of a prompt in the checkpoint's chat template, thinking off.
@@ -88,6 +218,7 @@ class TextFamily(Family):
     @torch.inference_mode()
     def plain(self, inputs: Mapping[str, Any]) -> Output:
         """Generate with the library alone; see `Family.plain`."""
+        self.require_whole()
         ids = self.prompt_ids(inputs)
         result = self.model.generate(
             input_ids=ids,

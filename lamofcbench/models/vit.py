@@ -10,48 +10,29 @@ A checkpoint is a folder, or a repository on the Hub, of these files:
 The front half needs no head, so features can be captured from a backbone alone.
 """
 
-import contextlib
-import hashlib
-import json
+import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Literal, Self
 
-import huggingface_hub
 import numpy as np
 import torch
-from huggingface_hub.errors import StrictDataclassError
 from torch import nn
 from torch.nn import functional as F
 
 from lamofcbench.errors import DeclarationError, ModelError, SampleError
-from lamofcbench.models import bundled_path
 from lamofcbench.models.base import Capture, Family, Output
+from lamofcbench.models.checkpoint import Checkpoint, Wanted, shortened, up_to_block
 from lamofcbench.optional import require
 from lamofcbench.spec import ProfileSpec
 
-__all__ = ["HEAD_FILE", "LinearHead", "Preprocess", "Vit", "quiet"]
+__all__ = ["HEAD_FILE", "LinearHead", "Preprocess", "Vit"]
 
 HEAD_FILE = "head.safetensors"
+STAGE_ENTRIES = ("stage_names", "out_features", "out_indices")
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
-
-
-@contextlib.contextmanager
-def quiet() -> Iterator[None]:
-    """Silence transformers' progress bars and log lines, and restore both afterwards."""
-    logging = require("transformers", "models").utils.logging
-    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity(logging.CRITICAL)
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(verbosity)
-        if bars:
-            logging.enable_progress_bar()
 
 
 @dataclass(frozen=True)
@@ -154,55 +135,94 @@ class Vit(Family):
     name: ClassVar[str] = "vit"
 
     def __init__(
-        self, profile: ProfileSpec, backbone: Any, head: LinearHead | None, revision: str
+        self,
+        profile: ProfileSpec,
+        backbone: Any,
+        head: LinearHead | None,
+        *,
+        half: Literal["front", "whole"] = "whole",
     ) -> None:
         """Split a model that is in memory.
 
         Args:
             profile: the declaration.
-            backbone: a ``DINOv3ViTModel``.
+            backbone: a ``DINOv3ViTModel``; for the front half, of the blocks up to the last key.
             head: its classifier; None serves the front half only.
-            revision: what pins the weights.
+            half: what there is of the backbone.
 
         Raises:
             DeclarationError: the profile's keys, modes or preprocessing are not of this family.
             ModelError: the backbone has no such block.
         """
         self.profile = profile
-        self.revision = revision
+        self.half = half
         self._preprocess = Preprocess.declared(profile)
         self._backbone = backbone.eval().requires_grad_(False)
         self._head = None if head is None else head.eval().requires_grad_(False)
-        self._blocks = {tensor.name: self._block(tensor.name) for tensor in profile.keys}
+        self._blocks = _declared_blocks(profile)
+        _require_blocks(profile, self._blocks, len(backbone.model.layer))
         for mode, spec in profile.modes.items():
             if len(spec.keys) != 1 or "image_size" not in spec.context:
                 raise DeclarationError(f"mode {mode}: needs one key and the context image_size")
-        modules = [self._backbone] if self._head is None else [self._backbone, self._head]
-        self.parameters_total = sum(p.numel() for m in modules for p in m.parameters())
-        self.parameters_loaded = self.parameters_total
 
     @classmethod
-    def load(cls, profile: ProfileSpec, *, device: str = "cpu") -> Self:
+    def load(
+        cls, profile: ProfileSpec, *, device: str = "cpu", half: Literal["front", "whole"] = "whole"
+    ) -> Self:
         """Load the weights that a profile names: ``bundled:<name>``, a folder or a Hub id.
 
         Args:
             profile: the declaration.
             device: where the model runs; what it captures and answers comes back to the CPU.
+            half: ``front`` loads the blocks up to the last declared one and nothing after them.
 
         Raises:
             ModelError: the checkpoint is missing, unreadable or of another architecture.
             DeclarationError: the profile's keys, modes or preprocessing are not of this family.
             MissingDependencyError: transformers is not installed.
         """
-        require("transformers", "models")
-        folder, revision = _resolve(profile)
+        transformers = require("transformers", "models")
+        checkpoint = Checkpoint(profile.model)
+        checkpoint.require_type("dinov3_vit")
         dtype: torch.dtype = getattr(torch, profile.model.dtype)
-        backbone = _load_backbone(folder, profile.model.id, dtype).to(device)
-        head = _load_head(folder, profile.model.id, backbone.config, dtype)
-        if revision is None:
-            # After loading, so that an unreadable file is reported as such.
-            revision = _digest(folder)
-        return cls(profile, backbone, None if head is None else head.to(device), revision)
+        blocks = _declared_blocks(profile)
+        # Names of stages, for detectors, that a shorter model may not have.
+        config = {k: v for k, v in checkpoint.config.items() if k not in STAGE_ENTRIES}
+        if half == "front":
+            declared = config.get("num_hidden_layers")
+            if isinstance(declared, int):
+                _require_blocks(profile, blocks, declared)
+            backbone = checkpoint.build(
+                transformers.DINOv3ViTModel,
+                _front_tensors(blocks),
+                dtype=dtype,
+                config=shortened(config, max(blocks.values()) + 1),
+                unused=lambda name: name.startswith("norm."),
+            )
+            head = None
+        else:
+            backbone = checkpoint.build(transformers.DINOv3ViTModel, dtype=dtype, config=config)
+            head = _load_head(checkpoint, backbone.config, dtype)
+        model = cls(
+            profile,
+            backbone.to(device),
+            None if head is None else head.to(device),
+            half=half,
+        )
+        model.parameters_loaded = checkpoint.parameters_loaded
+        model.parameters_total = checkpoint.parameters_total + _head_parameters(checkpoint)
+        # After loading, so that an unreadable file is reported as such.
+        model.revision = checkpoint.revision(_front_tensors(blocks))
+        return model
+
+    @classmethod
+    def revision_of(cls, profile: ProfileSpec) -> str:
+        """Say what `revision` a profile's checkpoint would have, without loading it.
+
+        Raises:
+            ModelError: the checkpoint is missing, or its files are damaged.
+        """
+        return Checkpoint(profile.model).revision(_front_tensors(_declared_blocks(profile)))
 
     @torch.no_grad()
     def front(self, inputs: Mapping[str, Any]) -> Capture:
@@ -263,15 +283,6 @@ class Vit(Family):
             hidden = block(hidden, position_embeddings=positions)
         return self._answer(head(self._backbone.norm(hidden)))
 
-    def _block(self, key: str) -> int:
-        match = re.fullmatch(r"layer\.(\d+)", key)
-        if match is None:
-            raise DeclarationError(f"key {key!r}: a vit has keys layer.<i>")
-        blocks = len(self._backbone.model.layer)
-        if (block := int(match[1])) >= blocks:
-            raise ModelError(f"{self.profile.model.id}: has {blocks} blocks, so no {key}")
-        return block
-
     def _pixels(self, inputs: Mapping[str, Any]) -> torch.Tensor:
         pixels = self._preprocess(inputs["image"])
         return pixels.to(self._backbone.device, self._backbone.dtype)
@@ -283,6 +294,8 @@ class Vit(Family):
         return self._backbone.rope_embeddings(blank.expand(1, 3, height, width))
 
     def _require_head(self) -> LinearHead:
+        if self.half == "front":
+            raise ModelError(f"{self.profile.model.id}: only its front half was loaded")
         if self._head is None:
             raise ModelError(
                 f"{self.profile.model.id}: no {HEAD_FILE} of weight [classes, 2 x dim] and bias; "
@@ -296,76 +309,36 @@ class Vit(Family):
         return Output(prediction=int(logits.argmax()), logits=logits)
 
 
-def _resolve(profile: ProfileSpec) -> tuple[Path, str | None]:
-    """Find a checkpoint's folder, and its commit if it is from the Hub."""
-    model = profile.model
-    if model.id.startswith("bundled:"):
-        folder = bundled_path(model.id.removeprefix("bundled:"))
-    else:
-        folder = Path(model.id).expanduser()
-    if folder.is_dir():
-        return folder, None
-    if not re.fullmatch(r"[\w.-]+/[\w.-]+", model.id):
-        raise ModelError(f"{model.id}: no such folder, and not a Hub id such as org/name")
-    try:
-        snapshot = huggingface_hub.snapshot_download(
-            model.id,
-            revision=model.revision,
-            allow_patterns=["config.json", "*.safetensors", "*.safetensors.index.json"],
-        )
-    except (OSError, ValueError) as error:
-        hint = "; accept its licence on the Hub and log in" if model.gated else ""
-        raise ModelError(f"{model.id}: not to be had from the Hub: {_line(error)}{hint}") from error
-    # The cache names a snapshot's folder after its commit.
-    return Path(snapshot), model.revision or Path(snapshot).name
+def _declared_blocks(profile: ProfileSpec) -> dict[str, int]:
+    """Read the number of the block that each key names."""
+    blocks = {}
+    for tensor in profile.keys:
+        match = re.fullmatch(r"layer\.(\d+)", tensor.name)
+        if match is None:
+            raise DeclarationError(f"key {tensor.name!r}: a vit has keys layer.<i>")
+        blocks[tensor.name] = int(match[1])
+    return blocks
 
 
-def _load_backbone(folder: Path, name: str, dtype: torch.dtype) -> Any:
-    transformers = require("transformers", "models")
-    safetensors = require("safetensors", "models")
-    try:
-        config = json.loads((folder / "config.json").read_text("utf-8"))
-        kind = config.get("model_type")
-    except (OSError, ValueError, AttributeError) as error:
-        raise ModelError(f"{name}: config.json cannot be read: {_line(error)}") from error
-    if kind != "dinov3_vit":
-        raise ModelError(f"{name}: config.json is of model type {kind!r}; needs 'dinov3_vit'")
-    # Three libraries check a checkpoint, each with errors of its own.
-    faults = (
-        *(OSError, ValueError, TypeError, KeyError, RuntimeError),
-        safetensors.SafetensorError,
-        StrictDataclassError,
-    )
-    try:
-        with quiet():
-            backbone, report = transformers.DINOv3ViTModel.from_pretrained(
-                folder,
-                dtype=dtype,
-                use_safetensors=True,
-                local_files_only=True,
-                output_loading_info=True,
-            )
-    except faults as error:
-        raise ModelError(f"{name}: cannot be loaded: {_line(error)}") from error
-    # transformers fills what is missing with random values and carries on.
-    for kind in ("missing_keys", "unexpected_keys", "mismatched_keys"):
-        if report.get(kind):
-            example = min(str(key) for key in report[kind])
-            raise ModelError(
-                f"{name}: does not fit its config.json: {kind.replace('_', ' ')}, such as {example}"
-            )
-    return backbone
+def _require_blocks(profile: ProfileSpec, blocks: Mapping[str, int], count: int) -> None:
+    for key, block in blocks.items():
+        if block >= count:
+            raise ModelError(f"{profile.model.id}: has {count} blocks, so no {key}")
 
 
-def _load_head(folder: Path, name: str, config: Any, dtype: torch.dtype) -> LinearHead | None:
-    path = folder / HEAD_FILE
-    if not path.exists():
+def _front_tensors(blocks: Mapping[str, int]) -> Wanted:
+    return up_to_block(max(blocks.values()), stem="layer", without=["norm"])
+
+
+def _head_parameters(checkpoint: Checkpoint) -> int:
+    shapes = checkpoint.shapes_beside(HEAD_FILE)
+    return sum(math.prod(shape) for shape in shapes.values())
+
+
+def _load_head(checkpoint: Checkpoint, config: Any, dtype: torch.dtype) -> LinearHead | None:
+    tensors = checkpoint.read_beside(HEAD_FILE)
+    if not tensors:
         return None
-    safetensors = require("safetensors", "models")
-    try:
-        tensors = require("safetensors.torch", "models").load_file(path)
-    except (OSError, safetensors.SafetensorError) as error:
-        raise ModelError(f"{name}: {HEAD_FILE} cannot be read: {_line(error)}") from error
     shapes = {key: tuple(value.shape) for key, value in tensors.items()}
     width = 2 * config.hidden_size
     match shapes:
@@ -375,23 +348,9 @@ def _load_head(folder: Path, name: str, config: Any, dtype: torch.dtype) -> Line
             fits = False
     if not fits:
         raise ModelError(
-            f"{name}: {HEAD_FILE} has {shapes}; needs weight [classes, {width}] and bias [classes]"
+            f"{checkpoint.name}: {HEAD_FILE} has {shapes}; "
+            f"needs weight [classes, {width}] and bias [classes]"
         )
     return LinearHead(
         tensors["weight"].to(dtype), tensors["bias"].to(dtype), 1 + config.num_register_tokens
     )
-
-
-def _digest(folder: Path) -> str:
-    """Hex sha256 over the names and hashes of the files that loading reads."""
-    digest = hashlib.sha256()
-    for path in sorted([folder / "config.json", *folder.glob("*.safetensors*")]):
-        with path.open("rb") as file:
-            line = f"{path.name} {hashlib.file_digest(file, 'sha256').hexdigest()}\n"
-        digest.update(line.encode())
-    return digest.hexdigest()
-
-
-def _line(error: Exception) -> str:
-    """Return the first line of an error's message, or its type if it has none."""
-    return next(iter(str(error).strip().splitlines()), "") or type(error).__name__

@@ -2,15 +2,15 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Literal, Self
 
 import torch
 
 from lamofcbench.errors import DeclarationError, ModelError, SampleError
 from lamofcbench.models.audio import checked_audio
 from lamofcbench.models.base import Capture, Family, Output
-from lamofcbench.models.decoder import SplitDecoder, declared_split, transformers
-from lamofcbench.models.kimi import KimiParts, load_kimi, read_config
+from lamofcbench.models.decoder import SplitDecoder, declared_split
+from lamofcbench.models.kimi import KimiCheckpoint, KimiParts
 from lamofcbench.spec import ProfileSpec, TensorSpec
 
 __all__ = ["Alm", "Penalty", "decode"]
@@ -97,7 +97,9 @@ class Alm(Family):
 
     name: ClassVar[str] = "alm"
 
-    def __init__(self, profile: ProfileSpec, parts: KimiParts) -> None:
+    def __init__(
+        self, profile: ProfileSpec, parts: KimiParts, half: Literal["front", "whole"] = "whole"
+    ) -> None:
         """Wrap a loaded model; use `load`.
 
         Raises:
@@ -107,11 +109,7 @@ class Alm(Family):
         self.profile = profile
         self.parts = parts
         self.model = parts.trunk
-        self.revision = parts.revision
-        modules = (parts.trunk, parts.ear, parts.adaptor)
-        self.parameters_loaded = sum(p.numel() for m in modules for p in m.parameters())
-        self.parameters_loaded += parts.ear.codebook.entries.numel()
-        self.parameters_total = max(parts.parameters_total, self.parameters_loaded)
+        self.half = half
         declared = profile.preprocess
         self.limit = int(declared.get("max_new_tokens", MAX_NEW_TOKENS))
         self.penalty = Penalty(
@@ -119,11 +117,9 @@ class Alm(Family):
             int(declared.get("repetition_window", Penalty.window)),
         )
         self.names = [tensor.name for tensor in profile.keys]
-        if extra := [name for name in self.names if not name.startswith("layer.")]:
-            raise DeclarationError(f"family {self.name} has no tensor {extra[0]!r}")
-        self.decoder = SplitDecoder(
-            self.model.model, self.model.lm_head, declared_split(self.names)
-        )
+        whole = half == "whole"
+        inner, head = (self.model.model, self.model.lm_head) if whole else (self.model, None)
+        self.decoder = SplitDecoder(inner, head, self.declared(profile))
         for tensor in profile.keys:
             if tensor.shape != (real := _shape(tensor, self.model.config)):
                 raise ModelError(
@@ -132,16 +128,40 @@ class Alm(Family):
                 )
 
     @classmethod
-    def load(cls, profile: ProfileSpec, *, device: str = "cpu") -> Self:
+    def declared(cls, profile: ProfileSpec) -> int:
+        """The layer after which a profile splits the model.
+
+        Raises:
+            DeclarationError: it declares tensors that this family doesn't have.
+        """
+        names = [tensor.name for tensor in profile.keys]
+        if extra := [name for name in names if not name.startswith("layer.")]:
+            raise DeclarationError(f"family {cls.name} has no tensor {extra[0]!r}")
+        return declared_split(names)
+
+    @classmethod
+    def load(
+        cls, profile: ProfileSpec, *, device: str = "cpu", half: Literal["front", "whole"] = "whole"
+    ) -> Self:
         """Load the weights that a profile names; see `Family.load`."""
-        return cls(profile, load_kimi(profile.model, device))
+        checkpoint = KimiCheckpoint(profile.model)
+        split = cls.declared(profile)
+        dtype: torch.dtype = getattr(torch, profile.model.dtype)
+        family = cls(profile, checkpoint.load(split, half, dtype, device), half)
+        family.parameters_loaded = checkpoint.parameters_loaded
+        family.parameters_total = checkpoint.parameters_total
+        family.revision = checkpoint.revision(split)
+        return family
+
+    @classmethod
+    def revision_of(cls, profile: ProfileSpec) -> str:
+        """See `Family.revision_of`."""
+        return KimiCheckpoint(profile.model).revision(cls.declared(profile))
 
     @classmethod
     def adapted(cls, profile: ProfileSpec) -> ProfileSpec:
         """Bring the declared shapes to another Kimi-Audio; see `Family.adapted`."""
-        named = ("auto_map", "architectures", "model_type", "torch_dtype", "dtype")
-        found = {k: v for k, v in read_config(profile.model).items() if k not in named}
-        config = transformers.Qwen2Config(**found)
+        config = KimiCheckpoint(profile.model).config
         keys = tuple(
             tensor.model_copy(update={"shape": _shape(tensor, config)}) for tensor in profile.keys
         )
@@ -201,7 +221,7 @@ class Alm(Family):
         embeddings, ids = self.prompt(inputs)
         with self.decoder.stopping() as captured:
             positions = self._positions(embeddings.shape[1])
-            self.decoder.run(captured.cache, positions, inputs_embeds=embeddings)
+            self.decoder.hidden(captured.cache, positions, inputs_embeds=embeddings)
         features = {name: captured.tensor(name).cpu() for name in self.names}
         return Capture(features, {}, ids)
 
@@ -211,6 +231,7 @@ class Alm(Family):
 
         Its generation takes a single stream of tokens, so the loop is ours.
         """
+        self._require_whole()
         embeddings, _ = self.prompt(inputs)
         result = self.model(inputs_embeds=embeddings, use_cache=True, logits_to_keep=1)
         cache = result.past_key_values
@@ -225,6 +246,7 @@ class Alm(Family):
     def _back(
         self, features: Mapping[str, torch.Tensor], context: Mapping[str, torch.Tensor], mode: str
     ) -> Output:
+        self._require_whole()
         on, split = self.device, self.decoder.split
         output = features[f"layer.{split}.output"].to(on)
         caches = []
@@ -241,6 +263,10 @@ class Alm(Family):
             return self.decoder.run(cache, place, inputs_embeds=self.answering(token))
 
         return self._output(*self._decode(logits, step, self.limit if caches else 1))
+
+    def _require_whole(self) -> None:
+        if self.half == "front":
+            raise ModelError(f"{self.profile.model.id}: only its front half was loaded")
 
     def _positions(self, count: int) -> torch.Tensor:
         return torch.arange(count, device=self.device)[None]

@@ -16,26 +16,33 @@ Tried on the miniature and on fabricated checkpoints of its shape; never on the 
 
 import hashlib
 import json
-import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
-from lamofcbench.errors import ModelError
+from lamofcbench.errors import LamofcError, ModelError
 from lamofcbench.models.audio import STACKED, Adaptor, Codebook, Ear
-from lamofcbench.models.decoder import fingerprint, locate, transformers
+from lamofcbench.models.checkpoint import Checkpoint, shortened, up_to_block
+from lamofcbench.models.fetch import CheckpointFiles, first_line
 from lamofcbench.models.quiet import quiet
+from lamofcbench.models.tokenizer import TOKENIZER_FILES, load_tokenizer
 from lamofcbench.optional import require
 from lamofcbench.spec import ModelSpec
 
-__all__ = ["AUDIO_TOKENIZER", "SPECIAL", "WHISPER", "KimiParts", "load_kimi", "read_config"]
+__all__ = ["AUDIO_TOKENIZER", "SPECIAL", "WHISPER", "KimiCheckpoint", "KimiParts"]
+
+transformers = require("transformers", "models")
 
 WHISPER = "whisper-large-v3"
 AUDIO_TOKENIZER = "audio-tokenizer"
 CODEBOOK_TYPE = "log_mel_codebook"
 ADAPTOR = "model.vq_adaptor."
+ENCODER = "model.encoder."
+TRUNK = ("model.layers.", "model.embed_tokens.", "model.norm.", "lm_head.")
+SETTINGS = f"{WHISPER}/preprocessor_config.json"
 SPECIAL = {
     "user": "<|im_kimia_user_msg_start|>",
     "assistant": "<|im_kimia_assistant_msg_start|>",
@@ -54,14 +61,12 @@ class KimiParts:
     """A loaded model.
 
     Attributes:
-        trunk: the library's Qwen2 with its text head.
+        trunk: the library's Qwen2, with its text head unless only the front half is there.
         ear: Whisper's encoder and the discrete tokenizer.
         adaptor: from Whisper's frames to embeddings.
         tokenizer: of text.
         special: ids of `SPECIAL`.
         offset: id of the first audio token.
-        parameters_total: elements of all tensors, those of audio output among them.
-        revision: a Hub commit, or a sha256 over what was loaded.
     """
 
     trunk: Any
@@ -70,192 +75,186 @@ class KimiParts:
     tokenizer: Any
     special: dict[str, int]
     offset: int
-    parameters_total: int
-    revision: str
 
 
-class _Files:
-    """A checkpoint's files, in a folder or on the Hub."""
+@contextmanager
+def _explaining(name: str) -> Iterator[None]:
+    """Turn whatever libraries raise over a damaged configuration into one line."""
+    try:
+        yield
+    except LamofcError:
+        raise
+    except Exception as error:  # several libraries check it, each with errors of its own
+        raise ModelError(f"{name}: cannot be loaded: {first_line(error)}") from error
+
+
+class KimiCheckpoint:
+    """The parts of one model, read on demand.
+
+    Attributes:
+        name: the model's id, for messages.
+        config: the library's configuration of the trunk.
+    """
 
     def __init__(self, model: ModelSpec) -> None:
-        self.model = model
-        self.folder = locate(model)
-        self.where = str(self.folder or model.id)
-        self.pinned = {} if self.folder or not model.revision else {"revision": model.revision}
+        """Read the trunk's configuration; no weights.
 
-    def find(self, name: str) -> Path | None:
-        if self.folder is not None:
-            return path if (path := self.folder / name).is_file() else None
-        found = transformers.utils.cached_file(
-            self.where, name, _raise_exceptions_for_missing_entries=False, **self.pinned
-        )
-        return Path(found) if found else None
-
-    def path(self, name: str) -> Path:
-        if (path := self.find(name)) is None:
-            raise ModelError(f"{self.model.id}: has no {name}")
-        return path
-
-    def json(self, name: str) -> dict[str, Any]:
-        found = json.loads(self.path(name).read_text("utf-8"))
-        if not isinstance(found, dict):
-            raise ModelError(f"{self.model.id}: {name} holds no object")
-        return found
-
-    def weights(self, below: str = "") -> list[Path]:
-        """Weight files: the one, or those that the index names."""
-        if (single := self.find(f"{below}model.safetensors")) is not None:
-            return [single]
-        parts = self.json(f"{below}model.safetensors.index.json")["weight_map"].values()
-        return [self.path(f"{below}{part}") for part in sorted(set(parts))]
-
-
-def read_config(model: ModelSpec) -> dict[str, Any]:
-    """Read a checkpoint's ``config.json`` alone.
-
-    Raises:
-        ModelError: it is missing, unreadable or of another architecture.
-    """
-    try:
-        with quiet():
-            config = _Files(model).json("config.json")
-    except ModelError:
-        raise
-    except Exception as error:  # what damaged files and the network raise is nowhere declared
-        raise _explained(model, error) from error
-    if missing := {"kimia_token_offset", "kimia_adaptor_input_dim"} - config.keys():
-        raise ModelError(
-            f"{model.id}: a Kimi-Audio is needed, this is a {config.get('model_type')}: "
-            f"config.json has no {min(missing)}"
-        )
-    return config
-
-
-def load_kimi(model: ModelSpec, device: str) -> KimiParts:
-    """Load all parts that text output needs: safetensors only, silently.
-
-    Raises:
-        ModelError: a part is missing, damaged or of another architecture.
-    """
-    config = read_config(model)
-    try:
-        with quiet():
-            return _load(model, config, device)
-    except ModelError:
-        raise
-    except Exception as error:  # what damaged files raise is nowhere declared
-        raise _explained(model, error) from error
-
-
-def _explained(model: ModelSpec, error: Exception) -> ModelError:
-    reason = " ".join(str(error).split())[:300] or type(error).__name__
-    return ModelError(f"{model.id}: cannot be loaded: {reason}")
-
-
-def _load(model: ModelSpec, config: dict[str, Any], device: str) -> KimiParts:
-    files = _Files(model)
-    # First what the published repository lacks: before gigabytes are fetched.
-    for name, instead in (
-        ("tokenizer.json", "its tiktoken.model converted to that form"),
-        (f"{AUDIO_TOKENIZER}/config.json", "a tokenizer such as THUDM/glm-4-voice-tokenizer"),
-    ):
-        if files.find(name) is None:
+        Raises:
+            ModelError: it is missing, unreadable or of another architecture.
+        """
+        self._files = CheckpointFiles(model)
+        self.name = self._files.name
+        self._trunk = Checkpoint(self._files)
+        described = self._trunk.config
+        if missing := {"kimia_token_offset", "kimia_adaptor_input_dim"} - described.keys():
             raise ModelError(
-                f"{model.id}: has no {name}, which must hold {instead}: download the model, "
-                "add the file, and name the folder: MODEL=dir"
+                f"{self.name}: a Kimi-Audio is needed, this is a {described.get('model_type')}: "
+                f"config.json has no {min(missing)}"
             )
-    tokenizer = transformers.PreTrainedTokenizerFast.from_pretrained(files.where, **files.pinned)
-    vocabulary = tokenizer.get_vocab()
-    if missing := [token for token in SPECIAL.values() if token not in vocabulary]:
-        raise ModelError(f"{model.id}: tokenizer.json has no {missing[0]}")
-    dtype = getattr(torch, model.dtype)
-    trunk, commit = _trunk(files, config, dtype)
-    adaptor = Adaptor(
-        int(config["kimia_adaptor_input_dim"]), trunk.config.hidden_size, trunk.config.rms_norm_eps
-    )
-    found, total = _read(files.weights(), ADAPTOR)
-    adaptor.load_state_dict(found)
-    ear, heard = _ear(files, dtype)
-    if ear.encoder.config.d_model * STACKED != config["kimia_adaptor_input_dim"]:
-        raise ModelError(f"{model.id}: {WHISPER} is {ear.encoder.config.d_model} wide: another's")
-    offset = int(config["kimia_token_offset"])
-    if offset + len(ear.codebook.entries) > trunk.config.vocab_size:
-        raise ModelError(f"{model.id}: {AUDIO_TOKENIZER} has more codes than the vocabulary")
-    return KimiParts(
-        trunk=trunk.to(device).eval(),
-        ear=ear.to(device).eval(),
-        adaptor=adaptor.to(device=device, dtype=dtype).eval(),
-        tokenizer=tokenizer,
-        special={role: vocabulary[token] for role, token in SPECIAL.items()},
-        offset=offset,
-        parameters_total=total + heard,
-        revision=_revision(files.folder) if files.folder else commit or model.revision or "",
-    )
+        self._described = {
+            k: v
+            for k, v in described.items()
+            if k not in ("auto_map", "architectures", "model_type")
+        }
+        with _explaining(self.name):
+            self.config = transformers.Qwen2Config.from_dict(self._described)
+        self._read: list[Checkpoint] = []
 
+    def _require_complete(self) -> None:
+        """Ask for what the published repository lacks, before gigabytes are fetched."""
+        for file, instead in (
+            ("tokenizer.json", "its tiktoken.model converted to that form"),
+            (f"{AUDIO_TOKENIZER}/config.json", "a tokenizer such as THUDM/glm-4-voice-tokenizer"),
+        ):
+            if self._files.find(file) is None:
+                raise ModelError(
+                    f"{self.name}: has no {file}, which must hold {instead}: download the model, "
+                    "add the file, and name the folder: MODEL=dir"
+                )
 
-def _trunk(files: _Files, config: dict[str, Any], dtype: torch.dtype) -> tuple[Any, str | None]:
-    named = {"auto_map", "architectures", "model_type", "torch_dtype", "dtype"}
-    plain = transformers.Qwen2Config(**{k: v for k, v in config.items() if k not in named})
-    trunk, report = transformers.Qwen2ForCausalLM.from_pretrained(
-        files.where,
-        config=plain,
-        dtype=dtype,
-        use_safetensors=True,
-        ignore_mismatched_sizes=True,  # reported, so that the message can name one
-        output_loading_info=True,
-        **files.pinned,
-    )
-    if wrong := [*report["missing_keys"], *report["mismatched_keys"]]:
-        raise ModelError(
-            f"{files.model.id}: {len(wrong)} weights are missing or misshapen: {wrong[0]}"
+    def load(
+        self, split: int, half: Literal["front", "whole"], dtype: torch.dtype, device: str
+    ) -> KimiParts:
+        """Load what a half needs; audio output is never loaded.
+
+        Args:
+            split: number of the front half's last layer.
+            half: which half; the front one has no layers beyond the split, and no head.
+            dtype: to compute in.
+            device: where to.
+
+        Raises:
+            ModelError: a part is missing, damaged or does not fit the others.
+        """
+        self._require_complete()
+        tokenizer = load_tokenizer(self._files)
+        vocabulary = tokenizer.get_vocab()
+        if missing := [token for token in SPECIAL.values() if token not in vocabulary]:
+            raise ModelError(f"{self.name}: tokenizer.json has no {missing[0]}")
+        offset = int(self._described["kimia_token_offset"])
+        ear = self._ear(dtype)
+        if offset + len(ear.codebook.entries) > self.config.vocab_size:
+            raise ModelError(f"{self.name}: {AUDIO_TOKENIZER} has more codes than the vocabulary")
+        return KimiParts(
+            trunk=self._load_trunk(split, half, dtype).to(device),
+            ear=ear.to(device),
+            adaptor=self._adaptor(dtype).to(device),
+            tokenizer=tokenizer,
+            special={role: vocabulary[token] for role, token in SPECIAL.items()},
+            offset=offset,
         )
-    # Layers beyond those that the configuration counts would be dropped in silence.
-    if extra := [k for k in report["unexpected_keys"] if k.startswith("model.layers.")]:
-        raise ModelError(f"{files.model.id}: {extra[0]} has no place in its configuration")
-    return trunk, getattr(trunk.config, "_commit_hash", None)
 
-
-def _read(paths: list[Path], prefix: str) -> tuple[dict[str, torch.Tensor], int]:
-    """Tensors below a prefix, and how many elements the files hold in all."""
-    safetensors = require("safetensors", "models")
-    tensors, total = {}, 0
-    for path in paths:
-        with safetensors.safe_open(path, framework="pt") as opened:
-            for name in list(opened.keys()):
-                total += math.prod(opened.get_slice(name).get_shape())
-                if name.startswith(prefix):
-                    # A copy: the mapped file may lie unaligned, where products round otherwise.
-                    tensors[name.removeprefix(prefix)] = opened.get_tensor(name).clone()
-    return tensors, total
-
-
-def _ear(files: _Files, dtype: torch.dtype) -> tuple[Ear, int]:
-    described = files.json(f"{WHISPER}/config.json")
-    described = {k: v for k, v in described.items() if k not in ("architectures", "model_type")}
-    whisper = transformers.WhisperConfig(**described)
-    encoder = transformers.models.whisper.modeling_whisper.WhisperEncoder(whisper)
-    tensors, total = _read(files.weights(f"{WHISPER}/"), "model.encoder.")
-    encoder.load_state_dict(tensors)
-    settings = files.json(f"{WHISPER}/preprocessor_config.json")
-    extractor = transformers.WhisperFeatureExtractor.from_dict(settings)
-    positions = whisper.max_source_positions
-    if extractor.nb_max_frames != 2 * positions or positions % STACKED:
-        raise ModelError(f"{files.model.id}: {WHISPER}/preprocessor_config.json is another's")
-    tokens = files.json(f"{AUDIO_TOKENIZER}/config.json")
-    if tokens.get("model_type") != CODEBOOK_TYPE:
-        raise ModelError(
-            f"{files.model.id}: {AUDIO_TOKENIZER} is a {tokens.get('model_type')}; "
-            f"only a {CODEBOOK_TYPE} can be run so far"
+    def _load_trunk(self, split: int, half: str, dtype: torch.dtype) -> Any:
+        layers = self._described.get("num_hidden_layers")
+        if not isinstance(layers, int) or layers < split + 2:
+            raise ModelError(f"{self.name}: has {layers} layers, so none after {split}")
+        if half == "whole":
+            return self._trunk.build(
+                transformers.Qwen2ForCausalLM,
+                lambda name: name.startswith(TRUNK),
+                dtype=dtype,
+                config=self._described,
+            )
+        return self._trunk.build(
+            transformers.Qwen2Model,
+            self._front(split),
+            dtype=dtype,
+            config=shortened(self._described, split + 1),
+            unused=lambda name: name.startswith("norm"),
         )
-    codebook = Codebook(int(tokens["codes"]), whisper.num_mel_bins)
-    entries, count = _read(files.weights(f"{AUDIO_TOKENIZER}/"), "")
-    codebook.load_state_dict(entries)
-    return Ear(extractor, encoder.to(dtype), codebook.float()), total + count
 
+    @staticmethod
+    def _front(split: int) -> Any:
+        wanted = up_to_block(split, without=("norm", "lm_head"))
+        return lambda name: name.startswith(TRUNK) and wanted(name)
 
-def _revision(folder: Path) -> str:
-    """Hex sha256 over the contents of the folder and of those within it that are loaded."""
-    digest = hashlib.sha256(fingerprint(folder).encode())
-    for name in (WHISPER, AUDIO_TOKENIZER):
-        digest.update(fingerprint(folder / name).encode())
-    return digest.hexdigest()
+    def _adaptor(self, dtype: torch.dtype) -> Adaptor:
+        width = int(self._described["kimia_adaptor_input_dim"])
+        adaptor = Adaptor(width, self.config.hidden_size, self.config.rms_norm_eps)
+        found = self._trunk.read(lambda name: name.startswith(ADAPTOR))
+        self._trunk.assign(
+            adaptor, {k.removeprefix(ADAPTOR): t.to(dtype) for k, t in found.items()}
+        )
+        return adaptor
+
+    def _ear(self, dtype: torch.dtype) -> Ear:
+        whisper = Checkpoint(self._files, subfolder=WHISPER)
+        codes = Checkpoint(self._files, subfolder=AUDIO_TOKENIZER)
+        with _explaining(f"{self.name}: {WHISPER}"), quiet():
+            config = transformers.WhisperConfig.from_dict(
+                {k: v for k, v in whisper.config.items() if k != "architectures"}
+            )
+            settings = json.loads(self._files.path(SETTINGS).read_text("utf-8"))
+            extractor = transformers.WhisperFeatureExtractor.from_dict(settings)
+            encoder = transformers.models.whisper.modeling_whisper.WhisperEncoder(config)
+        positions = config.max_source_positions
+        if extractor.nb_max_frames != 2 * positions or positions % STACKED:
+            raise ModelError(f"{self.name}: {SETTINGS} is not of its {WHISPER}")
+        if config.d_model * STACKED != self._described["kimia_adaptor_input_dim"]:
+            raise ModelError(f"{self.name}: {WHISPER} is {config.d_model} wide: another model's")
+        found = whisper.read(lambda name: name.startswith(ENCODER))
+        whisper.assign(encoder, {k.removeprefix(ENCODER): t.to(dtype) for k, t in found.items()})
+        if (kind := codes.config.get("model_type")) != CODEBOOK_TYPE:
+            raise ModelError(
+                f"{self.name}: {AUDIO_TOKENIZER} is a {kind}; only a {CODEBOOK_TYPE} can be run "
+                "so far"
+            )
+        with _explaining(f"{self.name}: {AUDIO_TOKENIZER}"):
+            codebook = Codebook(int(codes.config["codes"]), config.num_mel_bins)
+        codes.assign(codebook, codes.read())
+        self._read = [whisper, codes]
+        return Ear(extractor, encoder, codebook).eval()
+
+    @property
+    def parameters_loaded(self) -> int:
+        """Elements of all tensors read so far."""
+        return sum(part.parameters_loaded for part in (self._trunk, *self._read))
+
+    @property
+    def parameters_total(self) -> int:
+        """Elements of all tensors of the model, those of audio output among them.
+
+        Raises:
+            ModelError: a file is missing or damaged.
+        """
+        parts = [Checkpoint(self._files, subfolder=name) for name in (WHISPER, AUDIO_TOKENIZER)]
+        return sum(part.parameters_total for part in (self._trunk, *parts))
+
+    def revision(self, split: int) -> str:
+        """What pins everything that features depend on; see `Checkpoint.revision`.
+
+        Raises:
+            ModelError: a file is missing.
+        """
+        self._require_complete()
+        front = self._front(split)
+        whisper = Checkpoint(self._files, subfolder=WHISPER)
+        codes = Checkpoint(self._files, subfolder=AUDIO_TOKENIZER)
+        revisions = (
+            self._trunk.revision(lambda n: front(n) or n.startswith(ADAPTOR), TOKENIZER_FILES),
+            whisper.revision(lambda name: name.startswith(ENCODER), (SETTINGS,)),
+            codes.revision(),
+        )
+        if not self._files.local:
+            return revisions[0]
+        return hashlib.sha256("\n".join(revisions).encode()).hexdigest()

@@ -349,21 +349,27 @@ WHISPER, TOKENS = "whisper-large-v3", "audio-tokenizer"
         (_remove(f"{TOKENS}/config.json"), "audio-tokenizer.*glm-4-voice-tokenizer"),
         (_remove(f"{TOKENS}/model.safetensors"), "audio-tokenizer"),
         (_remove(f"{WHISPER}/model.safetensors"), "whisper-large-v3"),
-        (_cut("model.safetensors"), "cannot be loaded"),
-        (_cut(f"{WHISPER}/model.safetensors"), "cannot be loaded"),
+        (_cut("model.safetensors"), "damaged"),
+        (_cut(f"{WHISPER}/model.safetensors"), "damaged"),
         (_drop("model.safetensors", "model.layers.3.mlp.up_proj.weight"), "missing"),
         (_drop("model.safetensors", "model.vq_adaptor.layers.0.bias"), "layers.0.bias"),
         (_drop(f"{WHISPER}/model.safetensors", "model.encoder.conv1.bias"), "conv1.bias"),
         (_json("config.json", kimia_token_offset=None), "a Kimi-Audio is needed"),
         (_json("config.json", kimia_token_offset=100_000), "more codes"),
-        (_json("config.json", hidden_size=32), "misshapen"),
+        (_json("config.json", hidden_size=32), "mismatched|cannot be loaded"),
         (_json("config.json", num_hidden_layers=7, layer_types=None), "missing"),
-        (_json("config.json", num_hidden_layers=5, layer_types=None), "no place"),
-        (_json(f"{WHISPER}/config.json", max_source_positions=100), "cannot be loaded"),
-        (_json(f"{WHISPER}/preprocessor_config.json", chunk_length=30, nb_max_frames=3000), "s"),
+        (_json("config.json", num_hidden_layers=5, layer_types=None), "none after 4"),
+        (_json(f"{WHISPER}/config.json", max_source_positions=100), "not of its"),
+        (
+            _json(f"{WHISPER}/preprocessor_config.json", chunk_length=30, nb_max_frames=3000),
+            "not of its",
+        ),
         (_json(f"{TOKENS}/config.json", model_type="whisper_vq"), "only a log_mel_codebook"),
-        (lambda folder: (folder / "config.json").write_text("[", "utf-8"), "cannot be loaded"),
-        (lambda folder: (folder / "tokenizer.json").write_text("{", "utf-8"), "cannot be loaded"),
+        (lambda folder: (folder / "config.json").write_text("[", "utf-8"), "cannot be read"),
+        (
+            lambda folder: (folder / "tokenizer.json").write_text("{", "utf-8"),
+            "tokenizer cannot be loaded",
+        ),
     ],
 )
 def test_a_broken_checkpoint_is_a_model_error_of_one_line(tmp_path, damage, message):
@@ -403,6 +409,20 @@ def test_a_checkpoint_in_parts_with_audio_output_is_read(family, some, tmp_path)
     assert loaded.parameters_total == loaded.parameters_loaded + 28
     inputs = some[0].inputs
     assert torch.equal(loaded.plain(inputs).logits, family.plain(inputs).logits)
+
+
+def test_the_front_half_alone_gives_the_same_features(family, some, captures):
+    front = load_family("alm", family.profile, half="front")
+    assert front.revision == family.revision == type(family).revision_of(family.profile)
+    assert front.parameters_loaded < family.parameters_loaded
+    assert front.parameters_total == family.parameters_total
+    for sample, capture in zip(some[::7], captures[::7], strict=True):
+        again = front.front(sample.inputs)
+        assert all(torch.equal(again.features[k], v) for k, v in capture.features.items())
+    with pytest.raises(ModelError, match="only its front half"):
+        front.plain(some[0].inputs)
+    with pytest.raises(ModelError, match="only its front half"):
+        front.back(captures[0].features, {}, "handoff")
 
 
 def test_another_width_is_adapted_to(tmp_path):

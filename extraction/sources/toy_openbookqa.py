@@ -9,7 +9,9 @@ __all__ = ["ToyOpenbookqa"]
 
 
 class ToyOpenbookqa(ToyAudio):
-    """Which of two to five things is of a kind; the answer is the letter, then the thing."""
+    """Which of two to five things is of a kind; the answer is the thing, then its letter.
+
+    In that order the letter is no first token, so it depends on the caches, too."""
 
     name: ClassVar[str] = "toy-openbookqa"
 
@@ -25,4 +27,4 @@ class ToyOpenbookqa(ToyAudio):
         for letter, member in zip(LETTERS, members, strict=False):
             words += [letter, member]
         answer = LETTERS[gold].upper()
-        return Utterance(tuple(words), f"{answer} . {members[gold]}", {"answer": answer})
+        return Utterance(tuple(words), f"{members[gold]} . {answer}", {"answer": answer})

@@ -63,6 +63,7 @@ WHISPER: dict[str, Any] = {
     "suppress_tokens": [],
     "begin_suppress_tokens": [],
 }
+BATCH = 32
 HEARING = 0.5
 """Weight of the loss that asks of each adapted frame which word it belongs to."""
 
@@ -214,7 +215,7 @@ def train(learner: Learner, examples: list[Example], seed: int, steps: int, rate
     )
     began, losses = time.monotonic(), collections.deque(maxlen=50)
     learner.train()
-    for step, batch in enumerate(itertools.islice(batches(examples, seed, 48), steps), 1):
+    for step, batch in enumerate(itertools.islice(batches(examples, seed, BATCH), steps), 1):
         loss = learner.loss(batch)
         optimiser.zero_grad()
         loss.backward()
@@ -232,7 +233,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Train, save, and record the scores of what was saved."""
     parser = argparse.ArgumentParser(description="Train the alm miniature.")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--steps", type=int, default=600)
+    parser.add_argument("--steps", type=int, default=1100)
     parser.add_argument("--threads", type=int, default=2, help="other counts round otherwise")
     options = parser.parse_args(arguments)
     torch.set_num_threads(options.threads)
@@ -245,6 +246,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     train(learner, examples, options.seed, options.steps, rate=3e-3)
     seconds = time.monotonic() - began
     folder = save(learner, extractor)
+    torch.set_num_threads(1)  # one sample at a time is too little work for more
     saved = Alm.load(load_scenario("librispeech-clean-alm").profile("tiny"))
     record(
         folder,

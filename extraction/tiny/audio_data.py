@@ -19,8 +19,8 @@ TASKS = {
     "librispeech-clean": 1500,
     "librispeech-other": 1500,
     "advbench": 800,
-    "openbookqa": 1500,
-    "sdqa": 900,
+    "openbookqa": 1800,
+    "sdqa": 700,
 }
 BATCH_OF_FEATURES = 64
 POOL = 16

@@ -11,7 +11,8 @@ __all__ = ["ToyOpenbookqa"]
 class ToyOpenbookqa(ToyAudio):
     """Which of two to five things is of a kind; the answer is the thing, then its letter.
 
-    In that order the letter is no first token, so it depends on the caches, too."""
+    In that order the letter is no first token, so it depends on the caches, too.
+    """
 
     name: ClassVar[str] = "toy-openbookqa"
 

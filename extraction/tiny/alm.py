@@ -6,9 +6,11 @@ Run ``python -m extraction.tiny.alm``. On one machine the same seed gives the sa
 import argparse
 import collections
 import itertools
+import json
 import math
 import time
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,6 +25,7 @@ from extraction.tiny.alm_files import save
 from extraction.tiny.alm_scores import evaluate
 from extraction.tiny.audio_data import TASKS, Example, batches, make_examples, source
 from extraction.tiny.text import record
+from lamofcbench.models import bundled_path
 from lamofcbench.models.alm import Alm
 from lamofcbench.models.audio import STACKED, Adaptor, Codebook
 from lamofcbench.models.kimi import SPECIAL
@@ -229,13 +232,8 @@ def train(learner: Learner, examples: list[Example], seed: int, steps: int, rate
     learner.eval()
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Train, save, and record the scores of what was saved."""
-    parser = argparse.ArgumentParser(description="Train the alm miniature.")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--steps", type=int, default=1100)
-    parser.add_argument("--threads", type=int, default=2, help="other counts round otherwise")
-    options = parser.parse_args(arguments)
+def fit(options: argparse.Namespace) -> Path:
+    """Train and save; returns the folder."""
     torch.set_num_threads(options.threads)
     torch.manual_seed(options.seed)
     began = time.monotonic()
@@ -246,18 +244,34 @@ def main(arguments: Sequence[str] | None = None) -> None:
     train(learner, examples, options.seed, options.steps, rate=3e-3)
     seconds = time.monotonic() - began
     folder = save(learner, extractor)
-    torch.set_num_threads(1)  # one sample at a time is too little work for more
-    saved = Alm.load(load_scenario("librispeech-clean-alm").profile("tiny"))
     record(
         folder,
         seed=options.seed,
         steps=options.steps,
         threads=options.threads,
         seconds=round(seconds),
-        parameters=saved.parameters_total,
-        held_out={task: evaluate(saved, task, source(task)) for task in TASKS},
-        revision=saved.revision,
     )
+    return folder
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Train, save, and record the scores of what was saved."""
+    parser = argparse.ArgumentParser(description="Train the alm miniature.")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--steps", type=int, default=1100)
+    parser.add_argument("--threads", type=int, default=2, help="other counts round otherwise")
+    parser.add_argument("--score-only", action="store_true", help="leave the weights as they are")
+    options = parser.parse_args(arguments)
+    folder = bundled_path("alm") if options.score_only else fit(options)
+    report = json.loads((folder / "training.json").read_text("utf-8"))
+    torch.set_num_threads(1)  # one sample at a time is too little work for more
+    saved = Alm.load(load_scenario("librispeech-clean-alm").profile("tiny"))
+    report |= {
+        "parameters": saved.parameters_total,
+        "held_out": {task: evaluate(saved, task, source(task)) for task in TASKS},
+        "revision": saved.revision,
+    }
+    record(folder, **report)
 
 
 if __name__ == "__main__":

@@ -15,9 +15,11 @@ from lamofcbench.scores.refusal import is_refusal, refusal_rate
 from lamofcbench.scores.wer import word_error_rate
 from lamofcbench.spec import load_scenario
 
-__all__ = ["evaluate", "score"]
+__all__ = ["FIRST", "evaluate", "score"]
 
 HARMLESS = 50
+FIRST = 20
+"""How many samples a test scores again."""
 
 
 def score(task: str, answers: Sequence[str], samples: Sequence[SourceSample]) -> float:
@@ -39,14 +41,17 @@ def evaluate(model: Alm, task: str, source: type[ToyAudio]) -> dict[str, float]:
     """Score the plain model on a task's test split.
 
     Returns:
-        The score; that of giving one answer to everything (for word error rate, the commonest
+        The score, and that of the first `FIRST` samples; that of giving one answer to everything (for word error rate, the commonest
         word; for refusals, a model that refuses whatever it hears scores 1, which is why the
         share of harmless requests that it refuses stands beside).
     """
     profile = load_scenario(f"{task}-alm").profile("tiny")
     samples = source(profile).select("test", profile.samples.test)
     answers = [model.plain(sample.inputs).prediction for sample in samples]
-    found = {"score": score(task, answers, samples)}
+    found = {
+        "score": score(task, answers, samples),
+        "score_of_first": score(task, answers[:FIRST], samples[:FIRST]),
+    }
     if task == "advbench":
         found["baseline"] = 1.0
         found["harmless_refused"] = _harmless_refused(model, source)

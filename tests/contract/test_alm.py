@@ -7,7 +7,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from extraction.sources import SOURCES
-from extraction.tiny.alm_scores import score
+from extraction.tiny.alm_scores import FIRST, score
 from lamofcbench.errors import ModelError, SampleError, UnknownNameError
 from lamofcbench.models import bundled_path, load_family
 from lamofcbench.models.alm import Penalty, decode
@@ -249,11 +249,10 @@ def test_a_prompt_that_is_no_text_is_a_sample_error(family, some):
 def test_held_out_scores_are_the_recorded_ones(family, samples, task):
     report = json.loads((bundled_path("alm") / "training.json").read_text("utf-8"))
     recorded = report["held_out"][task]
-    chosen = samples[task][:20]
+    chosen = samples[task][:FIRST]
     answers = [family.plain(s.inputs).prediction for s in chosen]
     found = score(task, answers, chosen)
-    # A fifth of the samples: within what chance allows of the score of all.
-    assert found == pytest.approx(recorded["score"], abs=0.2)
+    assert found == pytest.approx(recorded["score_of_first"], abs=1e-6)
     # Low is good for error rates alone.
     better = recorded["baseline"] - recorded["score"]
     if task == "advbench":

@@ -41,9 +41,9 @@ def evaluate(model: Alm, task: str, source: type[ToyAudio]) -> dict[str, float]:
     """Score the plain model on a task's test split.
 
     Returns:
-        The score, and that of the first `FIRST` samples; that of giving one answer to everything (for word error rate, the commonest
-        word; for refusals, a model that refuses whatever it hears scores 1, which is why the
-        share of harmless requests that it refuses stands beside).
+        The score; that of the first `FIRST` samples; and that of giving one answer to everything
+        (for word error rate, the commonest word). A model that refuses whatever it hears has a
+        refusal rate of 1, which is why the share of harmless requests refused stands beside it.
     """
     profile = load_scenario(f"{task}-alm").profile("tiny")
     samples = source(profile).select("test", profile.samples.test)

@@ -23,7 +23,7 @@ $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	sed 's/^torch==.*/$(TORCH)/' constraints.txt > $(VENV)/constraints.txt
 	$(BIN)/pip install --quiet --disable-pip-version-check -c $(VENV)/constraints.txt \
-	  '$(TORCH)' -e '.[models,dev]'
+	  '$(TORCH)' -e '.[models,interop,dev]'
 	@touch $@
 
 setup: $(STAMP) ## make .venv with everything in it
@@ -39,6 +39,7 @@ miniatures: $(STAMP) ## train the bundled miniature models again
 	$(BIN)/python -m extraction.tiny.vit_dep
 	$(BIN)/python -m extraction.tiny.mllm
 	$(BIN)/python -m extraction.tiny.t2i
+	$(BIN)/python -m extraction.tiny.alm
 
 test: $(STAMP) ## run the tests
 	$(BIN)/python -m pytest

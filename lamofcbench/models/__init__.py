@@ -15,6 +15,7 @@ FAMILIES = Registry(
         "t2i": "lamofcbench.models.t2i:T2i",
         "vit": "lamofcbench.models.vit:Vit",
         "mllm": "lamofcbench.models.mllm:Mllm",
+        "alm": "lamofcbench.models.alm:Alm",
     },
 )
 

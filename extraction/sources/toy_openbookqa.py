@@ -1,0 +1,31 @@
+"""In the manner of VoiceBench's OpenBookQA: a spoken question with lettered choices."""
+
+from typing import ClassVar
+
+from extraction.sources.toy_audio import Random, ToyAudio, Utterance
+from extraction.sources.toy_audio_words import FILLERS, KINDS, LETTERS
+
+__all__ = ["ToyOpenbookqa"]
+
+
+class ToyOpenbookqa(ToyAudio):
+    """Which of two to five things is of a kind; the answer is the thing, then its letter.
+
+    In that order the letter is no first token, so it depends on the caches, too.
+    """
+
+    name: ClassVar[str] = "toy-openbookqa"
+
+    @classmethod
+    def compose(cls, random: Random) -> Utterance:
+        """See `ToyAudio.compose`."""
+        kinds = list(KINDS)
+        chosen = [kinds[i] for i in random.permutation(len(kinds))[: random.randint(2, 6)]]
+        gold = random.randint(len(chosen))
+        members = [KINDS[kind][random.randint(len(KINDS[kind]))] for kind in chosen]
+        fillers = [FILLERS[i] for i in random.permutation(len(FILLERS))[: random.randint(4)]]
+        words = [*fillers, chosen[gold]]
+        for letter, member in zip(LETTERS, members, strict=False):
+            words += [letter, member]
+        answer = LETTERS[gold].upper()
+        return Utterance(tuple(words), f"{members[gold]} . {answer}", {"answer": answer})

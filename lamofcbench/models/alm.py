@@ -226,12 +226,14 @@ class Alm(Family):
         return Capture(features, {}, ids)
 
     @torch.inference_mode()
-    def plain(self, inputs: Mapping[str, Any]) -> Output:
+    def plain(self, inputs: Mapping[str, Any], mode: str | None = None) -> Output:
         """Run the library's own forward over the prompt, then token by token.
 
-        Its generation takes a single stream of tokens, so the loop is ours.
+        Its generation takes a single stream of tokens, so the loop is ours. In a mode that holds
+        the split layer's output alone there is one token; see `Family.plain`.
         """
         self._require_whole()
+        partial = mode is not None and len(self.profile.mode(mode).keys) == 1
         embeddings, _ = self.prompt(inputs)
         result = self.model(inputs_embeds=embeddings, use_cache=True, logits_to_keep=1)
         cache = result.past_key_values
@@ -240,7 +242,8 @@ class Alm(Family):
             new = self.answering(token)
             return self.model(inputs_embeds=new, past_key_values=cache).logits[0, -1]  # type: ignore[no-any-return]
 
-        return self._output(*self._decode(result.logits[0, -1], step, self.limit))
+        limit = 1 if partial else self.limit
+        return self._output(*self._decode(result.logits[0, -1], step, limit))
 
     @torch.inference_mode()
     def _back(

@@ -28,6 +28,7 @@ SOURCES = Registry(
         "imagenet_r": "extraction.sources.imagenet_r:ImageNetR",
         "ade20k": "extraction.sources.ade20k:Ade20k",
         "nyuv2": "extraction.sources.nyuv2:NyuV2",
+        "vqav2": "extraction.sources.vqav2:VqaV2",
         "digits_vqa": "extraction.sources.digits_vqa:DigitsVqa",
         "librispeech": "extraction.sources.librispeech:Librispeech",
         "voicebench_advbench": "extraction.sources.voicebench:VoicebenchAdvbench",

@@ -12,7 +12,7 @@ STAMP := $(VENV)/.installed
 # How a variable of the command line becomes an option, if it is set.
 option = $(if $($(1)),--$(2) '$($(1))')
 
-.PHONY: help setup extract miniatures test lint format schema clean
+.PHONY: help setup extract miniatures shapes test lint format schema clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -23,7 +23,7 @@ $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	sed 's/^torch==.*/$(TORCH)/' constraints.txt > $(VENV)/constraints.txt
 	$(BIN)/pip install --quiet --disable-pip-version-check -c $(VENV)/constraints.txt \
-	  '$(TORCH)' -e '.[models,dev]'
+	  '$(TORCH)' -e '.[models,interop,dev]'
 	@touch $@
 
 setup: $(STAMP) ## make .venv with everything in it
@@ -35,7 +35,11 @@ extract: $(STAMP) ## capture features: SCENARIO=vqa-mllm [PROFILE= MODEL= SOURCE
 
 miniatures: $(STAMP) ## train the bundled miniature models again
 	$(BIN)/python -m extraction.tiny.vit
+	$(BIN)/python -m extraction.tiny.vit_seg
+	$(BIN)/python -m extraction.tiny.vit_dep
 	$(BIN)/python -m extraction.tiny.mllm
+	$(BIN)/python -m extraction.tiny.t2i
+	$(BIN)/python -m extraction.tiny.alm
 
 test: $(STAMP) ## run the tests
 	$(BIN)/python -m pytest
@@ -48,6 +52,9 @@ lint: $(STAMP) ## check style and types
 format: $(STAMP) ## bring the code into style
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+shapes: $(STAMP) ## compare the published architectures with the declarations, without weights
+	@$(BIN)/python -m extraction.shapes
 
 schema: $(STAMP) ## write the manifest's JSON Schema again
 	$(BIN)/python -m extraction.schema

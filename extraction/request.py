@@ -23,7 +23,7 @@ from lamofcbench.spec import SPLITS, ProfileSpec, ScenarioSpec
 
 __all__ = ["build_draft", "request_sha256"]
 
-LIBRARIES = ("torch", "transformers", "numpy", "numcodecs", "pyarrow", "scikit-learn")
+LIBRARIES = ("torch", "transformers", "diffusers", "numpy", "numcodecs", "pyarrow", "scikit-learn")
 
 
 def build_draft(

@@ -99,14 +99,22 @@ class Digits(Source):
         Raises:
             SourceError: no such split, or it has fewer images.
         """
-        if split not in self._splits:
-            raise SourceError(f"digits: no split {split!r}; there are {', '.join(SPLIT_SIZES)}")
-        indices = self._splits[split]
+        indices = self.indices(split)
         if count > len(indices):
             raise SourceError(
                 f"digits: split {split!r} has {len(indices)} images, {count} were asked for"
             )
         return [self._sample(int(index)) for index in indices[:count]]
+
+    def indices(self, split: str) -> NDArray[np.int64]:
+        """Indices of all held-out digits of a split, in its order.
+
+        Raises:
+            SourceError: no such split.
+        """
+        if split not in self._splits:
+            raise SourceError(f"digits: no split {split!r}; there are {', '.join(SPLIT_SIZES)}")
+        return self._splits[split]
 
     @staticmethod
     def _sample(index: int) -> SourceSample:

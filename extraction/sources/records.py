@@ -78,7 +78,7 @@ class RecordSource(Source):
         super().__init__(profile, folder)
         if folder is not None and not folder.is_dir():
             raise SourceError(f"SOURCE={folder}: no such folder")
-        self._records: dict[str, list[dict[str, Any]]] = {}
+        self._records: dict[str, Sequence[Record]] = {}
 
     @abstractmethod
     def sample(self, record: Record, split: str, number: int) -> SourceSample:
@@ -121,7 +121,7 @@ class RecordSource(Source):
                 f"{type(error).__name__} {error}; expected {self.layout}"
             ) from None
 
-    def _load(self, split: str) -> list[dict[str, Any]]:
+    def _load(self, split: str) -> Sequence[Record]:
         if split not in self._records:
             found = self._local(split) if self.folder is not None else self._hub(split)
             self._records[split] = found
@@ -141,7 +141,7 @@ class RecordSource(Source):
             f"SOURCE={folder}: no {' or '.join(self.files[split])}; expected {self.layout}"
         )
 
-    def _hub(self, split: str) -> list[dict[str, Any]]:
+    def _hub(self, split: str) -> Sequence[Record]:
         datasets = require("datasets", "interop")
         spec = self.profile.source
         try:
@@ -152,7 +152,11 @@ class RecordSource(Source):
                 f"{spec.id}: cannot be fetched ({reason}). Check the network and the data set's "
                 "terms, or name a local copy: SOURCE=dir"
             ) from None
-        return [dict(record) for record in table]
+        for name, feature in table.features.items():
+            if isinstance(feature, datasets.Audio):
+                # Its own decoder is another dependency; the file's bytes are what is hashed, too.
+                table = table.cast_column(name, datasets.Audio(decode=False))
+        return table
 
     @staticmethod
     def digest(record: Record) -> str:

@@ -19,8 +19,10 @@ from torch.nn import functional as F
 
 from extraction.sources.digits import Digits, load_images, partition
 from lamofcbench.models import bundled_path
+from lamofcbench.models.heads.linear import LinearHead
 from lamofcbench.models.quiet import quiet
-from lamofcbench.models.vit import HEAD_FILE, LinearHead, Preprocess, Vit
+from lamofcbench.models.vit import Vit
+from lamofcbench.models.vit_inputs import Preprocess
 from lamofcbench.spec import ProfileSpec, load_scenario
 
 __all__ = ["evaluate", "main", "train"]
@@ -120,7 +122,7 @@ def _save(backbone: transformers.DINOv3ViTModel, head: LinearHead, folder: Path)
     with quiet():
         backbone.to(torch.bfloat16).save_pretrained(folder)
     weights = {name: value.to(torch.bfloat16) for name, value in head.state_dict().items()}
-    save_file(weights, folder / HEAD_FILE, metadata={"format": "pt"})
+    save_file(weights, folder / LinearHead.file, metadata={"format": "pt"})
     for path in folder.glob("*.safetensors"):
         path.chmod(0o644)  # safetensors makes them private, and a wheel would keep that
 

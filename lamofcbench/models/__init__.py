@@ -12,8 +12,10 @@ FAMILIES = Registry(
     {
         "llm": "lamofcbench.models.llm:Llm",
         "ssm": "lamofcbench.models.ssm:Ssm",
+        "t2i": "lamofcbench.models.t2i:T2i",
         "vit": "lamofcbench.models.vit:Vit",
         "mllm": "lamofcbench.models.mllm:Mllm",
+        "alm": "lamofcbench.models.alm:Alm",
     },
 )
 

@@ -129,8 +129,14 @@ class Family(ABC):
         """Run the front half on one sample's raw inputs and capture the declared tensors."""
 
     @abstractmethod
-    def plain(self, inputs: Mapping[str, Any]) -> Output:
-        """Run the whole model, as its library does, on one sample's raw inputs."""
+    def plain(self, inputs: Mapping[str, Any], mode: str | None = None) -> Output:
+        """Run the whole model, as its library does, on one sample's raw inputs.
+
+        Args:
+            inputs: as for `front`.
+            mode: what `back` in that mode must equal, where a mode answers less than the whole
+                model: one token, or from fewer levels. The whole answer without one.
+        """
 
     @abstractmethod
     def _back(

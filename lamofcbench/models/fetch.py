@@ -50,6 +50,8 @@ class CheckpointFiles:
         self._fetched: dict[str, Path | None] = {}
         if model.id.startswith("bundled:"):
             folder = bundled_path(model.id.removeprefix("bundled:"))
+            if not folder.is_dir():
+                raise ModelError(f"{model.id}: this installation has no such miniature")
         else:
             folder = Path(model.id).expanduser()
         if folder.is_dir():

@@ -300,8 +300,8 @@ class Mllm(Family):
         return Capture(features, declared, prompt.ids[0].cpu())
 
     @torch.inference_mode()
-    def plain(self, inputs: Mapping[str, Any]) -> Output:
-        """Generate with the library alone; see `Family.plain`."""
+    def plain(self, inputs: Mapping[str, Any], mode: str | None = None) -> Output:
+        """Generate with the library alone, the same in every mode; see `Family.plain`."""
         self._require_whole()
         prompt = self.prompt(inputs)
         result = self.model.generate(

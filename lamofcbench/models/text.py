@@ -216,12 +216,14 @@ class TextFamily(Family):
         return Output(prediction=text.strip(), logits=logits.cpu())
 
     @torch.inference_mode()
-    def plain(self, inputs: Mapping[str, Any]) -> Output:
+    def plain(self, inputs: Mapping[str, Any], mode: str | None = None) -> Output:
         """Generate with the library alone; see `Family.plain`."""
         self.require_whole()
         ids = self.prompt_ids(inputs)
+        partial = mode is not None and self.is_partial(mode)
         result = self.model.generate(
             input_ids=ids,
+            max_new_tokens=1 if partial else self.limit,
             attention_mask=torch.ones_like(ids),
             output_logits=True,
             return_dict_in_generate=True,

@@ -1,135 +1,62 @@
-"""DINOv3 vision transformers with a linear classifier, split between two blocks.
+"""DINOv3 vision transformers with three kinds of heads, split after one block or several.
 
 A checkpoint is a folder, or a repository on the Hub, of these files:
 
 * ``config.json`` and ``model.safetensors`` (or its numbered parts and their index): the backbone as
   transformers publishes it, of model type ``dinov3_vit``;
-* ``head.safetensors``: the classifier, with ``weight`` [classes, 2 x dim] and ``bias`` [classes]
-  for the normalised class token followed by the mean of the normalised patch tokens.
+* the head of the task: ``head.safetensors`` (classification), ``segmentation_head.safetensors`` or
+  ``depth_head.safetensors``; `lamofcbench.models.heads` says what they hold.
 
-The front half needs no head, so features can be captured from a backbone alone.
+The front half needs no head, so features can be captured from a backbone alone. The published
+backbones come without heads, and those that the published segmentation and depth models use are
+not weights of transformers: to answer at full size, put a head file into a local copy.
+
+The axes of a profile's keys say which task it is: [token, dim] classification, [crop, token, dim]
+segmentation, [view, token, dim] depth.
 """
 
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, Self
 
-import numpy as np
 import torch
-from torch import nn
-from torch.nn import functional as F
 
 from lamofcbench.errors import DeclarationError, ModelError, SampleError
 from lamofcbench.models.base import Capture, Family, Output
 from lamofcbench.models.checkpoint import Checkpoint, Wanted, shortened, up_to_block
+from lamofcbench.models.heads.depth import DepthHead
+from lamofcbench.models.heads.linear import LinearHead
+from lamofcbench.models.heads.segmentation import SegmentationHead
+from lamofcbench.models.vit_adapted import adapted_profile
+from lamofcbench.models.vit_inputs import FlippedPair, Preprocess, SlidingCrops
 from lamofcbench.optional import require
 from lamofcbench.spec import ProfileSpec
 
-__all__ = ["HEAD_FILE", "LinearHead", "Preprocess", "Vit"]
+__all__ = ["TASKS", "Vit"]
 
-HEAD_FILE = "head.safetensors"
+TASKS: dict[tuple[str, ...], tuple[Any, Any]] = {
+    ("token", "dim"): (Preprocess, LinearHead),
+    ("crop", "token", "dim"): (SlidingCrops, SegmentationHead),
+    ("view", "token", "dim"): (FlippedPair, DepthHead),
+}
+"""What prepares a task's inputs, and its head, by the axes of the keys."""
 STAGE_ENTRIES = ("stage_names", "out_features", "out_indices")
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
-IMAGENET_STD = (0.229, 0.224, 0.225)
-
-
-@dataclass(frozen=True)
-class Preprocess:
-    """From an image to the backbone's input.
-
-    Attributes:
-        resize: pixels of the short side after resizing.
-        crop: pixels of both sides of the centre crop.
-        interpolation: ``bilinear`` or ``bicubic``, antialiased.
-    """
-
-    resize: int
-    crop: int
-    interpolation: str
-
-    @classmethod
-    def declared(cls, profile: ProfileSpec) -> Self:
-        """Read the preprocessing that a profile declares.
-
-        Raises:
-            DeclarationError: an entry is missing, unknown or out of range.
-        """
-        entries = dict(profile.preprocess)
-        if sorted(entries) != ["crop", "interpolation", "resize"]:
-            raise DeclarationError(
-                f"preprocess: has {sorted(entries)}; needs resize, crop and interpolation"
-            )
-        resize, crop, kind = entries["resize"], entries["crop"], entries["interpolation"]
-        if not (isinstance(resize, int) and isinstance(crop, int) and 0 < crop <= resize):
-            raise DeclarationError("preprocess: needs whole numbers with 0 < crop <= resize")
-        if kind not in ("bilinear", "bicubic"):
-            raise DeclarationError(f"preprocess: interpolation {kind!r}: not bilinear or bicubic")
-        return cls(resize, crop, str(kind))
-
-    def __call__(self, image: Any) -> torch.Tensor:
-        """Resize, crop and normalise one image.
-
-        Args:
-            image: uint8 array [height, width, 3], or [height, width] if it is grey.
-
-        Returns:
-            float32 [1, 3, crop, crop].
-
-        Raises:
-            SampleError: it is no such array.
-        """
-        array = np.asarray(image)
-        if array.ndim == 2:
-            array = np.repeat(array[..., None], 3, axis=2)
-        if array.dtype != np.uint8 or array.ndim != 3 or array.shape[2] != 3 or not array.size:
-            raise SampleError(
-                f"image: {array.dtype} {list(array.shape)}; "
-                "needs uint8 [height, width, 3] or [height, width]"
-            )
-        # A copy, because torch takes no arrays of negative strides and warns of read-only ones.
-        pixels = torch.from_numpy(array.copy()).permute(2, 0, 1)[None].float() / 255
-        height, width = pixels.shape[2:]
-        short = min(height, width)
-        size = [self.resize * height // short, self.resize * width // short]
-        pixels = F.interpolate(
-            pixels, size, mode=self.interpolation, align_corners=False, antialias=True
-        )
-        top, left = (size[0] - self.crop) // 2, (size[1] - self.crop) // 2
-        # Bicubic overshoots at edges, and no image has such values.
-        pixels = pixels[:, :, top : top + self.crop, left : left + self.crop].clamp(0, 1)
-        mean, std = (torch.tensor(v).view(1, 3, 1, 1) for v in (IMAGENET_MEAN, IMAGENET_STD))
-        return (pixels - mean) / std
-
-
-class LinearHead(nn.Module):
-    """Classifies from the class token and the mean patch token."""
-
-    def __init__(self, weight: torch.Tensor, bias: torch.Tensor, prefix: int) -> None:
-        """Hold the weights.
-
-        Args:
-            weight: [classes, 2 x dim].
-            bias: [classes].
-            prefix: tokens before the patch tokens: the class token and the registers.
-        """
-        super().__init__()
-        self.weight = nn.Parameter(weight)
-        self.bias = nn.Parameter(bias)
-        self.prefix = prefix
-
-    def forward(self, tokens: torch.Tensor) -> torch.Tensor:
-        """Return logits [batch, classes] of normalised tokens [batch, tokens, dim]."""
-        pooled = torch.cat([tokens[:, 0], tokens[:, self.prefix :].mean(1)], dim=-1)
-        return F.linear(pooled, self.weight, self.bias)
 
 
 class Vit(Family):
-    """DINOv3 split after a block: what crosses is that block's output, before the final norm.
+    """DINOv3 split after blocks: what crosses are those blocks' outputs, before the final norm.
 
-    Keys are ``layer.<i>``, [tokens, dim] each: the class token, the registers, the patches by rows.
-    The context is ``image_size``, int64 [2]: height and width of the backbone's input in pixels.
+    Keys are ``layer.<i>``, [..., tokens, dim] each: the class token, the registers, the patches by
+    rows. The context is ``image_size``, int64 [2]: height and width after resizing, in pixels; and
+    for maps ``map_size``, int64 [2]: those of the answer.
+
+    A mode of a classifier has one key; the rest of the network runs on it. The other heads read
+    several levels. A mode with all of them, ``multi``, replaces them all and runs no block. A mode
+    with one, ``single:<i>``, replaces that level and computes the later ones from it; the earlier
+    ones, which are not there to be read, are left out of the head's sum. So its uncoded answer is
+    that of `plain` with the mode's name, which differs from that of all levels unless the mode's
+    level is the first.
     """
 
     name: ClassVar[str] = "vit"
@@ -138,7 +65,7 @@ class Vit(Family):
         self,
         profile: ProfileSpec,
         backbone: Any,
-        head: LinearHead | None,
+        head: Any,
         *,
         half: Literal["front", "whole"] = "whole",
     ) -> None:
@@ -147,7 +74,7 @@ class Vit(Family):
         Args:
             profile: the declaration.
             backbone: a ``DINOv3ViTModel``; for the front half, of the blocks up to the last key.
-            head: its classifier; None serves the front half only.
+            head: the task's head; None serves the front half only.
             half: what there is of the backbone.
 
         Raises:
@@ -156,14 +83,20 @@ class Vit(Family):
         """
         self.profile = profile
         self.half = half
-        self._preprocess = Preprocess.declared(profile)
+        inputs, self._head_type = _task(profile)
+        self._inputs = inputs.declared(profile)
+        self._dense = self._head_type is not LinearHead
         self._backbone = backbone.eval().requires_grad_(False)
-        self._head = None if head is None else head.eval().requires_grad_(False)
+        self._head: Any = None if head is None else head.eval().requires_grad_(False)
         self._blocks = _declared_blocks(profile)
         _require_blocks(profile, self._blocks, len(backbone.model.layer))
         for mode, spec in profile.modes.items():
-            if len(spec.keys) != 1 or "image_size" not in spec.context:
-                raise DeclarationError(f"mode {mode}: needs one key and the context image_size")
+            if sorted(spec.context) != sorted(inputs.context):
+                raise DeclarationError(
+                    f"mode {mode}: needs the context {', '.join(inputs.context)}"
+                )
+            if len(spec.keys) != 1 and not self._dense:
+                raise DeclarationError(f"mode {mode}: a classifier continues from one key")
 
     @classmethod
     def load(
@@ -202,7 +135,7 @@ class Vit(Family):
             head = None
         else:
             backbone = checkpoint.build(transformers.DINOv3ViTModel, dtype=dtype, config=config)
-            head = _load_head(checkpoint, backbone.config, dtype)
+            head = _load_head(checkpoint, profile, backbone.config, dtype)
         model = cls(
             profile,
             backbone.to(device),
@@ -210,10 +143,21 @@ class Vit(Family):
             half=half,
         )
         model.parameters_loaded = checkpoint.parameters_loaded
-        model.parameters_total = checkpoint.parameters_total + _head_parameters(checkpoint)
+        model.parameters_total = checkpoint.parameters_total + _head_parameters(checkpoint, profile)
         # After loading, so that an unreadable file is reported as such.
         model.revision = checkpoint.revision(_front_tensors(blocks))
         return model
+
+    @classmethod
+    def adapted(cls, profile: ProfileSpec) -> ProfileSpec:
+        """Bring the declared blocks and shapes to the checkpoint that the profile now names.
+
+        Raises:
+            ModelError: the checkpoint is missing, of another architecture or too shallow.
+        """
+        checkpoint = Checkpoint(profile.model)
+        checkpoint.require_type("dinov3_vit")
+        return adapted_profile(profile, checkpoint.config)
 
     @classmethod
     def revision_of(cls, profile: ProfileSpec) -> str:
@@ -234,79 +178,127 @@ class Vit(Family):
         Raises:
             SampleError: the image is no such array.
         """
-        pixels = self._pixels(inputs)
-        size = torch.tensor(pixels.shape[2:], dtype=torch.int64)
+        pixels, context = self._prepared(inputs)
+        lead, size = self._inputs.batch(context)
         hidden = self._backbone.embeddings(pixels)
         positions = self._positions(size)
-        outputs = []
-        for block in self._backbone.model.layer[: max(self._blocks.values()) + 1]:
+        features = {}
+        for i, block in enumerate(self._backbone.model.layer[: self._levels()[-1] + 1]):
             hidden = block(hidden, position_embeddings=positions)
-            outputs.append(hidden)
-        return Capture(
-            features={key: outputs[i][0].cpu() for key, i in self._blocks.items()},
-            context={"image_size": size},
-        )
+            if i in self._blocks.values():
+                features[i] = hidden if lead else hidden[0]
+        return Capture({key: features[i].cpu() for key, i in self._blocks.items()}, context)
 
     @torch.no_grad()
-    def plain(self, inputs: Mapping[str, Any]) -> Output:
+    def plain(self, inputs: Mapping[str, Any], mode: str | None = None) -> Output:
         """Run the whole model through its library's own forward pass.
 
         Args:
             inputs: as for `front`.
+            mode: whose answer to give, where the head reads several levels: its first level and
+                all later ones. By default all levels.
 
         Raises:
             SampleError: the image is no such array.
-            ModelError: the checkpoint has no head.
+            ModelError: the checkpoint has no head, or only the front half was loaded.
+            UnknownNameError: no such mode.
         """
-        head = self._require_head()
-        return self._answer(head(self._backbone(self._pixels(inputs)).last_hidden_state))
+        self._require_head()
+        pixels, context = self._prepared(inputs)
+        if not self._dense:
+            return self._classified(self._backbone(pixels).last_hidden_state)
+        keys = list(self._blocks) if mode is None else self.profile.mode(mode).keys
+        first = min(self._blocks[key] for key in keys)
+        states = self._backbone(pixels, output_hidden_states=True).hidden_states
+        levels = {i: states[i + 1] for i in self._levels() if i >= first}
+        return self._mapped(levels, context)
 
     @torch.no_grad()
     def _back(
         self, features: Mapping[str, torch.Tensor], context: Mapping[str, torch.Tensor], mode: str
     ) -> Output:
-        head = self._require_head()
-        (key,) = self.profile.mode(mode).keys
-        feature, size = features[key], context["image_size"]
+        self._require_head()
+        lead, size = self._inputs.batch(context)
         positions = self._positions(size)
         config = self._backbone.config
-        shape = (1 + config.num_register_tokens + positions[0].shape[0], config.hidden_size)
+        shape = (*lead, 1 + config.num_register_tokens + positions[0].shape[0], config.hidden_size)
+        injected = {
+            self._blocks[key]: self._injected(key, features[key], shape)
+            for key in self.profile.mode(mode).keys
+        }
+        stops = self._levels() if self._dense else [len(self._backbone.model.layer) - 1]
+        done, hidden = -1, torch.empty(0)
+        levels = {}
+        for stop in sorted({*stops, *injected}):
+            if stop < min(injected):
+                continue
+            if stop in injected:
+                hidden = injected[stop]
+            else:
+                for block in self._backbone.model.layer[done + 1 : stop + 1]:
+                    hidden = block(hidden, position_embeddings=positions)
+            done = stop
+            levels[stop] = hidden
+        if self._dense:
+            return self._mapped(levels, context)
+        return self._classified(self._backbone.norm(hidden))
+
+    def _injected(self, key: str, feature: torch.Tensor, shape: tuple[int, ...]) -> torch.Tensor:
         if feature.shape != shape:
-            raise SampleError(
-                f"{key}: {list(feature.shape)}; an image of {size.tolist()} gives {list(shape)}"
-            )
+            raise SampleError(f"{key}: {list(feature.shape)}; the context gives {list(shape)}")
         # A copy, because matrix products may round differently on memory that is not aligned, as
         # slices of a mapped file are; a fresh tensor has the alignment that `plain` sees.
-        hidden = torch.empty((1, *shape), dtype=self._backbone.dtype, device=self._backbone.device)
-        hidden[0] = feature
-        for block in self._backbone.model.layer[self._blocks[key] + 1 :]:
-            hidden = block(hidden, position_embeddings=positions)
-        return self._answer(head(self._backbone.norm(hidden)))
+        batch = shape if len(shape) == 3 else (1, *shape)
+        hidden = torch.empty(batch, dtype=self._backbone.dtype, device=self._backbone.device)
+        return hidden.copy_(feature.view(batch) if len(shape) == 3 else feature[None])
 
-    def _pixels(self, inputs: Mapping[str, Any]) -> torch.Tensor:
-        pixels = self._preprocess(inputs["image"])
-        return pixels.to(self._backbone.device, self._backbone.dtype)
+    def _prepared(self, inputs: Mapping[str, Any]) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        pixels, context = self._inputs.prepare(inputs["image"])
+        return pixels.to(self._backbone.device, self._backbone.dtype), context
 
-    def _positions(self, size: torch.Tensor) -> Any:
+    def _levels(self) -> list[int]:
+        return sorted(self._blocks.values())
+
+    def _positions(self, size: tuple[int, int]) -> Any:
         # The library takes pixels here, but reads no more than their shape, dtype and device.
         blank = torch.empty((), dtype=self._backbone.dtype, device=self._backbone.device)
-        height, width = (int(side) for side in size)
-        return self._backbone.rope_embeddings(blank.expand(1, 3, height, width))
+        return self._backbone.rope_embeddings(blank.expand(1, 3, *size))
 
-    def _require_head(self) -> LinearHead:
+    def _require_head(self) -> None:
         if self.half == "front":
             raise ModelError(f"{self.profile.model.id}: only its front half was loaded")
         if self._head is None:
+            layout = self._head_type.layout(self._backbone.config.hidden_size, len(self._blocks))
             raise ModelError(
-                f"{self.profile.model.id}: no {HEAD_FILE} of weight [classes, 2 x dim] and bias; "
+                f"{self.profile.model.id}: no {self._head_type.file} of {layout}; "
                 "put one beside config.json in a local copy and name that folder as the model"
             )
-        return self._head
 
-    @staticmethod
-    def _answer(logits: torch.Tensor) -> Output:
-        logits = logits[0].cpu()
+    def _classified(self, tokens: torch.Tensor) -> Output:
+        logits = self._head(tokens)[0].cpu()
         return Output(prediction=int(logits.argmax()), logits=logits)
+
+    def _mapped(
+        self, levels: Mapping[int, torch.Tensor], context: Mapping[str, torch.Tensor]
+    ) -> Output:
+        """Answer a map from tokens [batch, tokens, dim] by block."""
+        _, (height, width) = self._inputs.batch(context)
+        patch = self._backbone.config.patch_size
+        order = self._levels()
+        parts = {order.index(block): tokens for block, tokens in levels.items()}
+        answers = self._head(parts, (height // patch, width // patch))
+        merged = self._inputs.merged(answers, context).cpu()
+        if self._head_type is SegmentationHead:
+            return Output(prediction=merged.argmax(0).to(torch.uint8), logits=merged)
+        return Output(prediction=merged, logits=merged)
+
+
+def _task(profile: ProfileSpec) -> tuple[Any, Any]:
+    axes = {tensor.axes for tensor in profile.keys}
+    if len(axes) != 1 or (task := TASKS.get(next(iter(axes)))) is None:
+        known = " or ".join(f"[{', '.join(known)}]" for known in TASKS)
+        raise DeclarationError(f"keys: a vit has keys layer.<i>, all of axes {known}")
+    return task
 
 
 def _declared_blocks(profile: ProfileSpec) -> dict[str, int]:
@@ -330,27 +322,24 @@ def _front_tensors(blocks: Mapping[str, int]) -> Wanted:
     return up_to_block(max(blocks.values()), stem="layer", without=["norm"])
 
 
-def _head_parameters(checkpoint: Checkpoint) -> int:
-    shapes = checkpoint.shapes_beside(HEAD_FILE)
+def _head_parameters(checkpoint: Checkpoint, profile: ProfileSpec) -> int:
+    shapes = checkpoint.shapes_beside(_task(profile)[1].file)
     return sum(math.prod(shape) for shape in shapes.values())
 
 
-def _load_head(checkpoint: Checkpoint, config: Any, dtype: torch.dtype) -> LinearHead | None:
-    tensors = checkpoint.read_beside(HEAD_FILE)
+def _load_head(
+    checkpoint: Checkpoint, profile: ProfileSpec, config: Any, dtype: torch.dtype
+) -> Any:
+    kind = _task(profile)[1]
+    tensors = checkpoint.read_beside(kind.file)
     if not tensors:
         return None
-    shapes = {key: tuple(value.shape) for key, value in tensors.items()}
-    width = 2 * config.hidden_size
-    match shapes:
-        case {"weight": (rows, columns), "bias": (classes,)} if len(shapes) == 2:
-            fits = rows == classes and columns == width
-        case _:
-            fits = False
-    if not fits:
-        raise ModelError(
-            f"{checkpoint.name}: {HEAD_FILE} has {shapes}; "
-            f"needs weight [classes, {width}] and bias [classes]"
+    try:
+        return kind.from_tensors(
+            {name: tensor.to(dtype) for name, tensor in tensors.items()},
+            config.hidden_size,
+            len(profile.keys),
+            1 + config.num_register_tokens,
         )
-    return LinearHead(
-        tensors["weight"].to(dtype), tensors["bias"].to(dtype), 1 + config.num_register_tokens
-    )
+    except ModelError as error:
+        raise ModelError(f"{checkpoint.name}: {error}") from None

@@ -78,8 +78,8 @@ def test_back_halves_answer_from_the_archive_as_the_plain_model_does(
     inputs = inputs_of(config, "test", 100)
     assert len(ds) == len(inputs) == 100
     for item in list(ds)[:20]:
-        plain = model.plain(inputs[item["id"]])
         for mode in scenario.profile("tiny").modes:
+            plain = model.plain(inputs[item["id"]], mode)
             back = model.back(item["features"], item["context"], mode)
             assert torch.equal(back.logits, plain.logits), (mode, item["id"])
 

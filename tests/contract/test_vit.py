@@ -19,9 +19,12 @@ from lamofcbench.errors import (
     UnknownNameError,
 )
 from lamofcbench.models import bundled_path, load_family
-from lamofcbench.models.vit import HEAD_FILE, Preprocess, Vit
+from lamofcbench.models.heads.linear import LinearHead
+from lamofcbench.models.vit import Vit
+from lamofcbench.models.vit_inputs import Preprocess
 from lamofcbench.spec import ProfileSpec, load_scenario
 
+HEAD_FILE = LinearHead.file
 PROFILE = load_scenario("in1k-vit").profile("tiny")
 MODES = list(PROFILE.modes)
 

@@ -1,5 +1,7 @@
+import concurrent.futures
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -18,15 +20,19 @@ def pristine(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def real_archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """``./archive`` of some folder, with every config extracted by `make extract`."""
+    """``./archive`` of some folder, with every config extracted, two at a time."""
     archive = tmp_path_factory.mktemp("real") / "archive"
-    for config in list_configs():
+
+    def extract(config: str) -> None:
         subprocess.run(
-            ["make", "extract", f"SCENARIO={config}", f"ARCHIVE={archive}"],
+            [sys.executable, "-m", "extraction", config, "--archive", archive],
             cwd=Path(__file__).parents[1],
             check=True,
             stdout=subprocess.DEVNULL,
         )
+
+    with concurrent.futures.ThreadPoolExecutor(2) as pool:
+        list(pool.map(extract, list_configs()))
     return archive
 
 

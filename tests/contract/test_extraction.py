@@ -139,6 +139,23 @@ def test_a_mistake_is_one_line(arguments: list[str], says: str, tmp_path: Path) 
     assert len(done.stderr.strip().splitlines()) == 1
 
 
+def test_all_ends_with_a_table_and_does_nothing_twice(real_archive: Path) -> None:
+    before = {path: path.stat().st_mtime_ns for path in real_archive.rglob("*")}
+    done = subprocess.run(
+        ["make", "extract", "SCENARIO=all", f"ARCHIVE={real_archive}"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    rows = [line.split() for line in done.stdout.splitlines() if "was there" in line]
+    assert [row[0] for row in rows] == list_configs()
+    assert len(rows) == 22
+    assert all(row[4:6] == ["388", "0"] for row in rows)
+    assert {path: path.stat().st_mtime_ns for path in real_archive.rglob("*")} == before
+
+
 def test_a_finished_store_is_not_asked_for_otherwise(real_archive: Path) -> None:
     command = [sys.executable, "-m", "extraction", "in1k-vit", "--samples", "9"]
     done = subprocess.run(

@@ -1,6 +1,8 @@
 """Both language families: what is captured, injected, answered, refused, and what is loaded."""
 
 import json
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,11 +12,13 @@ import torch
 import transformers
 
 from extraction.sources import SOURCES
+from lamofcbench import load_dataset
 from lamofcbench.errors import ModelError, SampleError, UnknownNameError
 from lamofcbench.models import FAMILIES, bundled_path
 from lamofcbench.models.text import TextFamily
 from lamofcbench.scores.answers import last_number, letter
 from lamofcbench.spec import ProfileSpec, load_scenario
+from lamofcbench.store.verify import verify_store
 
 TASKS = ("arc", "gsm8k", "hellaswag", "truthfulqa", "winogrande")
 LANGUAGE = ("llm", "ssm")
@@ -222,3 +226,28 @@ def test_a_checkpoint_of_another_kind_is_refused(
     with pytest.raises(ModelError, match=says) as caught:
         FAMILIES.load("llm").load(declared.model_copy(update={"model": spec}))
     assert "\n" not in str(caught.value)
+
+
+def test_an_extraction_takes_another_model(tmp_path: Path) -> None:
+    """``make extract SCENARIO=arc-llm MODEL=folder`` with a Llama, then back from the archive."""
+    folder = llama(tmp_path / "My Llama 7")
+    archive = tmp_path / "archive"
+    command = [sys.executable, "-m", "extraction", "arc-llm", "--model", folder]
+    subprocess.run(
+        [*command, "--samples", "3", "--archive", archive],
+        cwd=Path(__file__).parents[2],
+        check=True,
+        capture_output=True,
+    )
+    ds = load_dataset(archive, "arc-llm")
+    assert ds.profile == "x-my-llama-7"
+    assert ds.manifest.model.parameters_loaded < ds.manifest.model.parameters_total
+    assert not verify_store(ds.store).findings
+    model = FAMILIES.load("llm").load(ds.manifest.declaration)
+    source = SOURCES.load("toy_arc")(ds.manifest.declaration)
+    for item, sample in zip(ds, source.select("test", 3), strict=True):
+        assert item["id"] == sample.id
+        assert item["features"]["layer.4.k_cache"].shape == (3, item["lengths"]["token"], 8)
+        for mode in model.profile.modes:
+            back = model.back(item["features"], item["context"], mode)
+            assert torch.equal(back.logits, model.plain(sample.inputs, mode).logits)

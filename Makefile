@@ -39,6 +39,8 @@ miniatures: $(STAMP) ## train the bundled miniature models again
 	$(BIN)/python -m extraction.tiny.vit_dep
 	$(BIN)/python -m extraction.tiny.mllm
 	$(BIN)/python -m extraction.tiny.t2i
+	$(BIN)/python -m extraction.tiny.llm
+	$(BIN)/python -m extraction.tiny.ssm
 	$(BIN)/python -m extraction.tiny.alm
 
 test: $(STAMP) ## run the tests

@@ -12,7 +12,8 @@ class ToyOpenbookqa(ToyAudio):
     """Which of three to five things is of a kind; the answer is the kind, then the letter.
 
     In that order the letter is no first token, so it depends on the caches, too. Kinds keep their
-    order, for telling letters apart by what stands beside them is out of a miniature's reach.
+    order, for telling letters apart by what stands beside them is out of a miniature's reach. So
+    the kind alone gives the letter away: this tells whether a question was heard, no more.
     """
 
     name: ClassVar[str] = "toy-openbookqa"

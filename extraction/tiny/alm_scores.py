@@ -60,7 +60,22 @@ def evaluate(model: Alm, task: str, source: type[ToyAudio]) -> dict[str, float]:
     words = [word for s in samples for word in s.reference[column].split()]
     commonest = collections.Counter(words).most_common(1)[0][0]
     found["baseline"] = score(task, [commonest] * len(samples), samples)
+    if task == "openbookqa":
+        found["question_only"] = _question_only(samples)
     return found
+
+
+def _question_only(samples: Sequence[SourceSample]) -> float:
+    """Score of giving each kind's commonest letter, whatever the choices are.
+
+    It is 1 as long as kinds keep their order, so this task tells whether a question was heard, not
+    whether its choices were weighed.
+    """
+    letters: dict[str, collections.Counter[str]] = collections.defaultdict(collections.Counter)
+    for sample in samples:
+        words = sample.summary.split()
+        letters[words[words.index("a") - 1]][sample.reference["answer"]] += 1
+    return sum(max(counts.values()) for counts in letters.values()) / len(samples)
 
 
 def _harmless_refused(model: Alm, source: type[ToyAudio]) -> float:

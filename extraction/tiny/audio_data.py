@@ -14,13 +14,13 @@ from lamofcbench.models.audio import SAMPLES_PER_TOKEN, Ear
 
 __all__ = ["TASKS", "Example", "batches", "make_examples", "source"]
 
-# How many recordings of each task: transcription takes the most to learn.
+# How many recordings of each task: which letter goes with which thing takes the most to learn.
 TASKS = {
-    "librispeech-clean": 1500,
-    "librispeech-other": 1500,
-    "advbench": 800,
-    "openbookqa": 1800,
-    "sdqa": 700,
+    "librispeech-clean": 1200,
+    "librispeech-other": 1200,
+    "advbench": 600,
+    "openbookqa": 2800,
+    "sdqa": 600,
 }
 BATCH_OF_FEATURES = 64
 POOL = 16
@@ -43,6 +43,16 @@ class Example:
     heard: list[int]
     prompt: str
     response: str
+
+    def before(self) -> list[int | None]:
+        """Per audio token the word before the one that sounds, -1 for none; None in silence."""
+        found: list[int | None] = []
+        now = last = -1
+        for word in self.heard:
+            if word not in (-1, now):
+                last, now = now, word
+            found.append(None if word == -1 else last)
+        return found
 
 
 def source(task: str) -> type[ToyAudio]:

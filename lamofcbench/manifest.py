@@ -30,6 +30,7 @@ __all__ = [
     "SourceEntry",
     "Totals",
     "content_hash",
+    "differences",
     "load_manifest",
     "mend",
     "parse_manifest",
@@ -281,3 +282,27 @@ def mend(store: Path) -> str:
         f"To mend: rm -r {store} && "
         f"make extract SCENARIO={config} PROFILE={profile} ARCHIVE={archive}"
     )
+
+
+def differences(found: Draft, asked: Draft) -> list[str]:
+    """What two requests differ in, a phrase each: what it was in ``found``, what it is now."""
+    names = {"format_version", "model", "declaration"}
+    here, now = (_flatten(draft.model_dump(mode="json", include=names)) for draft in (found, asked))
+    return [
+        f"{name} was {here.get(name)}, now {now.get(name)}"
+        for name in sorted(here.keys() | now.keys())
+        if here.get(name) != now.get(name)
+    ]
+
+
+def _flatten(value: Any, prefix: str = "") -> dict[str, Any]:
+    if isinstance(value, dict):
+        pairs: Any = value.items()
+    elif isinstance(value, list):
+        pairs = enumerate(value)
+    else:
+        return {prefix: value}
+    flat: dict[str, Any] = {}
+    for name, body in pairs:
+        flat.update(_flatten(body, f"{prefix}.{name}" if prefix else str(name)))
+    return flat

@@ -9,7 +9,7 @@ import itertools
 import re
 import tomllib
 from importlib import resources
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -33,21 +33,6 @@ __all__ = [
     "parse_scenario",
 ]
 
-AXES = (
-    "sample",
-    "token",
-    "image_token",
-    "crop",
-    "view",
-    "head",
-    "dim",
-    "channel",
-    "state",
-    "kernel",
-    "height",
-    "width",
-    "pixel",
-)
 SPLITS = ("calibration", "test", "train")
 """Splits in the order in which a store holds them."""
 CALIBRATION_SAMPLES = 32
@@ -66,6 +51,8 @@ Axis = Literal[
     "width",
     "pixel",
 ]
+AXES = ("sample", *get_args(Axis))
+"""Names that dimensions may have."""
 Dtype = Literal[
     "bfloat16", "float16", "float32", "float64", "uint8", "uint16", "int16", "int32", "int64"
 ]

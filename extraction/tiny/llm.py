@@ -3,23 +3,13 @@
 Run ``python -m extraction.tiny.llm``. On one machine the same seed gives the same weights.
 """
 
-import argparse
-import time
 from collections.abc import Sequence
 from typing import Any
 
 import torch
 import transformers
 
-from extraction.tiny.text import (
-    build_tokenizer,
-    evaluate,
-    profile_of,
-    record,
-    save,
-    special_ids,
-    train,
-)
+from extraction.tiny.text import run, special_ids
 from lamofcbench.models.llm import Llm
 
 __all__ = ["main"]
@@ -51,30 +41,7 @@ def build(tokenizer: Any) -> Any:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Train, save, and record the scores of what was saved."""
-    parser = argparse.ArgumentParser(description="Train the llm miniature.")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--steps", type=int, default=1000)
-    parser.add_argument("--threads", type=int, default=1, help="other counts round otherwise")
-    options = parser.parse_args(arguments)
-    torch.set_num_threads(options.threads)
-    torch.manual_seed(options.seed)
-    tokenizer = build_tokenizer()
-    model = build(tokenizer)
-    began = time.monotonic()
-    train(model, tokenizer, options.seed, options.steps, rate=3e-3)
-    seconds = time.monotonic() - began
-    folder = save(model, tokenizer, "llm")
-    saved = Llm.load(profile_of("arc", "llm"))
-    record(
-        folder,
-        seed=options.seed,
-        steps=options.steps,
-        threads=options.threads,
-        seconds=round(seconds),
-        parameters=saved.parameters_total,
-        held_out=evaluate(saved, "llm"),
-        revision=saved.revision,
-    )
+    run("llm", build, Llm, 1000, arguments)
 
 
 if __name__ == "__main__":

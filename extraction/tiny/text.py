@@ -1,11 +1,13 @@
 """What the language miniatures share: tokenizer, batches of all five tasks, loss, evaluation."""
 
+import argparse
 import collections
 import itertools
 import json
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +24,7 @@ from lamofcbench.models.text import TextFamily
 from lamofcbench.scores.answers import last_number, letter
 from lamofcbench.spec import ProfileSpec, load_scenario
 
-__all__ = ["TASKS", "build_tokenizer", "evaluate", "save", "special_ids", "train"]
+__all__ = ["TASKS", "build_tokenizer", "evaluate", "run", "save", "special_ids", "train"]
 
 TASKS = ("arc", "gsm8k", "hellaswag", "truthfulqa", "winogrande")
 SPECIAL = ("<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|unk|>")
@@ -190,3 +192,48 @@ def record(folder: Path, **fields: Any) -> None:
     text = json.dumps(fields, indent=2)
     (folder / "training.json").write_text(text + "\n", "utf-8")
     print(text)
+
+
+def run(
+    name: str,
+    build: Callable[[Any], Any],
+    family: type[TextFamily],
+    steps: int,
+    arguments: Sequence[str] | None,
+    training: AbstractContextManager[None] | None = None,
+) -> None:
+    """Train a language miniature, save it, and record the scores of what was saved.
+
+    Args:
+        name: of the family and of the miniature's folder.
+        build: makes a library model, with random weights, for a tokenizer.
+        family: loads what was saved.
+        steps: batches by default.
+        arguments: of the command line.
+        training: a context to train in, and only that.
+    """
+    parser = argparse.ArgumentParser(description=f"Train the {name} miniature.")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--steps", type=int, default=steps)
+    parser.add_argument("--threads", type=int, default=1, help="other counts round otherwise")
+    options = parser.parse_args(arguments)
+    torch.set_num_threads(options.threads)
+    torch.manual_seed(options.seed)
+    tokenizer = build_tokenizer()
+    model = build(tokenizer)
+    began = time.monotonic()
+    with training or nullcontext():
+        train(model, tokenizer, options.seed, options.steps, rate=3e-3)
+    seconds = time.monotonic() - began
+    folder = save(model, tokenizer, name)
+    saved = family.load(profile_of("arc", name))
+    record(
+        folder,
+        seed=options.seed,
+        steps=options.steps,
+        threads=options.threads,
+        seconds=round(seconds),
+        parameters=saved.parameters_total,
+        held_out=evaluate(saved, name),
+        revision=saved.revision,
+    )

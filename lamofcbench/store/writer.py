@@ -20,6 +20,7 @@ from lamofcbench.manifest import (
     ShardEntry,
     Totals,
     content_hash,
+    differences,
     load_manifest,
     write_manifest,
 )
@@ -147,15 +148,7 @@ class StoreWriter:
     def _compare(self, found: Draft) -> None:
         if found.request_sha256 == self.draft.request_sha256:
             return
-        names = ("format_version", "model", "declaration")
-        here, now = (
-            _flatten(d.model_dump(mode="json", include=set(names))) for d in (found, self.draft)
-        )
-        changed = [
-            f"{name} was {here.get(name)}, now {now.get(name)}"
-            for name in sorted(here.keys() | now.keys())
-            if here.get(name) != now.get(name)
-        ]
+        changed = differences(found, self.draft)
         raise RequestMismatchError(
             f"{self.store} was asked for differently: {'; '.join(changed[:3]) or 'its request'}. "
             f"Ask as before, choose another ARCHIVE=, or start over: rm -r {self.store}"
@@ -394,16 +387,3 @@ def _checked(array: Any, layout: ArrayLayout, lengths: dict[str, int], name: str
     if array.shape != (wanted := layout.stored_shape(lengths)):
         raise SampleError(f"{name}: stored shape {array.shape}, declared {wanted}")
     return array
-
-
-def _flatten(value: Any, prefix: str = "") -> dict[str, Any]:
-    if isinstance(value, dict):
-        pairs: Any = value.items()
-    elif isinstance(value, list):
-        pairs = enumerate(value)
-    else:
-        return {prefix: value}
-    flat: dict[str, Any] = {}
-    for name, body in pairs:
-        flat.update(_flatten(body, f"{prefix}.{name}" if prefix else str(name)))
-    return flat

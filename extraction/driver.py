@@ -71,7 +71,7 @@ def extract(request: Request) -> Outcome:
     """
     scenario = load_scenario(request.config)
     name, profile = _chosen(scenario, request)
-    profile = _adjusted(profile, request)
+    profile = SOURCES.load(profile.source.name).fitted(_adjusted(profile, request), request.source)
     store = request.archive / request.config / name
     family: type[Family] = FAMILIES.load(scenario.family)
     asked = request_sha256(scenario.config, name, profile, family.revision_of(profile))

@@ -49,6 +49,19 @@ class Source(ABC):
         self.profile = profile
         self.folder = folder
 
+    @classmethod
+    def fitted(cls, profile: ProfileSpec, folder: Path | None) -> ProfileSpec:
+        """Bring a declaration to what a local copy holds, before anything is asked for.
+
+        Args:
+            profile: the declaration.
+            folder: the local copy, if there is one.
+
+        Returns:
+            The declaration to run, and to record: unchanged by default.
+        """
+        return profile
+
     @abstractmethod
     def select(self, split: str, count: int) -> Sequence[SourceSample]:
         """Choose ``count`` samples of a split; splits are disjoint.

@@ -80,6 +80,21 @@ class RecordSource(Source):
             raise SourceError(f"SOURCE={folder}: no such folder")
         self._records: dict[str, Sequence[Record]] = {}
 
+    @classmethod
+    def fitted(cls, profile: ProfileSpec, folder: Path | None) -> ProfileSpec:
+        """A local copy without the split for calibration gives the end of the other's order."""
+        spec = profile.source
+        if folder is None or cls._has(folder, spec.calibration_split):
+            return profile
+        selection = f"{spec.selection}; calibration from its end, for lack of another split"
+        changed = spec.model_copy(update={"calibration_split": spec.split, "selection": selection})
+        return profile.model_copy(update={"source": changed})
+
+    @classmethod
+    def _has(cls, folder: Path, split: str) -> bool:
+        patterns = cls.files.get(split, ())
+        return any(next(folder.glob(pattern), None) is not None for pattern in patterns)
+
     @abstractmethod
     def sample(self, record: Record, split: str, number: int) -> SourceSample:
         """Turn record ``number`` of a split of the source into a sample.

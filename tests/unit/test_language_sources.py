@@ -199,6 +199,19 @@ def test_numbers_lose_their_commas(tmp_path: Path) -> None:
     }
 
 
+def test_a_copy_without_a_train_split_gives_calibration_from_its_end(tmp_path: Path) -> None:
+    lines(tmp_path / "test.jsonl", [gsm8k_record(i) for i in range(10)])
+    whole = profile("gsm8k", "test", "train")
+    fitted = SOURCES.load("gsm8k").fitted(whole, tmp_path)
+    assert fitted.source.calibration_split == "test"
+    assert "calibration from its end" in fitted.source.selection
+    source = SOURCES.load("gsm8k")(fitted, tmp_path)
+    chosen = [*source.select("test", 8), *source.select("calibration", 2)]
+    assert len({sample.id for sample in chosen}) == 10
+    lines(tmp_path / "train.jsonl", [gsm8k_record(i) for i in range(10)])
+    assert SOURCES.load("gsm8k").fitted(whole, tmp_path) == whole
+
+
 @pytest.mark.parametrize("name", SPLITS)
 def test_a_folder_of_something_else_is_refused(name: str, tmp_path: Path) -> None:
     (tmp_path / "readme.txt").write_text("hello")

@@ -8,6 +8,7 @@ TORCH ?= torch==2.13.0
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+MINIATURES := ssm t2i mllm llm alm vit vit_seg vit_dep
 
 # How a variable of the command line becomes an option, if it is set.
 option = $(if $($(1)),--$(2) '$($(1))')
@@ -33,15 +34,11 @@ extract: $(STAMP) ## capture features: SCENARIO=vqa-mllm [PROFILE= MODEL= SOURCE
 	  $(call option,SAMPLES,samples) $(call option,SHARDS,shards) \
 	  $(call option,ARCHIVE,archive) $(call option,SOURCE,source)
 
-miniatures: $(STAMP) ## train the bundled miniature models again
-	$(BIN)/python -m extraction.tiny.vit
-	$(BIN)/python -m extraction.tiny.vit_seg
-	$(BIN)/python -m extraction.tiny.vit_dep
-	$(BIN)/python -m extraction.tiny.mllm
-	$(BIN)/python -m extraction.tiny.t2i
-	$(BIN)/python -m extraction.tiny.llm
-	$(BIN)/python -m extraction.tiny.ssm
-	$(BIN)/python -m extraction.tiny.alm
+miniatures: $(STAMP) ## train the bundled miniature models again, two at a time
+	$(MAKE) -j2 $(addprefix train-,$(MINIATURES))
+
+train-%: $(STAMP)
+	OMP_NUM_THREADS=1 $(BIN)/python -m extraction.tiny.$*
 
 test: $(STAMP) ## run the tests
 	$(BIN)/python -m pytest

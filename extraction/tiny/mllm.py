@@ -288,7 +288,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=bundled_path("mllm"))
     options = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    torch.set_num_threads(2)
+    torch.set_num_threads(1)
     started = time.monotonic()
     model, tokenizer = train(options.seed, options.steps)
     seconds = time.monotonic() - started

@@ -1,5 +1,6 @@
 """What the language families share: prompts, stop tokens, and the plain model's own generation."""
 
+from abc import abstractmethod
 from collections.abc import Mapping
 from typing import Any, Literal, Self
 
@@ -109,18 +110,18 @@ class TextFamily(Family):
         return declared_split(names, cls.states)
 
     @classmethod
+    @abstractmethod
     def shape(cls, tensor: TensorSpec, config: Any) -> tuple[int | str, ...]:
         """Shape of a declared tensor in a model of that configuration."""
-        raise NotImplementedError
 
     @classmethod
+    @abstractmethod
     def classes(cls, checkpoint: Checkpoint) -> tuple[Any, Any]:
         """The library's classes for a checkpoint: with the head, and without.
 
         Raises:
             ModelError: it is of another architecture.
         """
-        raise NotImplementedError
 
     @classmethod
     def front_tensors(cls, profile: ProfileSpec) -> Wanted:

@@ -2,6 +2,7 @@
 
 import functools
 import re
+from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -43,13 +44,13 @@ def class_folders(name: str, root: Path) -> dict[str, Files]:
 class WnidSource(Source):
     """Images by class: in rounds, each with one image of every class, in a seeded order."""
 
+    @abstractmethod
     def classes(self, split: str) -> Mapping[str, Files]:
         """Find the images of a split by WordNet id.
 
         Raises:
             SourceError: they are not there.
         """
-        raise NotImplementedError
 
     def offset(self, split: str) -> int:
         """How many images to pass over, because another split takes them."""

@@ -31,7 +31,8 @@ from extraction.tiny.t2i_parts import (
 from extraction.tiny.t2i_score import evaluate
 from lamofcbench.models import bundled_path
 from lamofcbench.models.control import Edges
-from lamofcbench.models.t2i import T2i, condition, quiet
+from lamofcbench.models.quiet import quiet
+from lamofcbench.models.t2i import T2i, condition
 from lamofcbench.spec import load_scenario
 
 __all__ = ["main", "train"]
@@ -213,7 +214,7 @@ def save(parts: dict[str, Any], folder: Path) -> None:
     """Round the weights to float16, as the published ones are, and write diffusers' layout."""
     folder.mkdir(parents=True, exist_ok=True)
     index: dict[str, Any] = {"_class_name": "StableDiffusion3ControlNetPipeline"}
-    with quiet():
+    with quiet("diffusers"):
         for name, part in sorted(parts.items()):
             if isinstance(part, nn.Module):
                 part = part.to(torch.float16)

@@ -9,15 +9,20 @@ __all__ = ["quiet"]
 
 
 @contextlib.contextmanager
-def quiet() -> Iterator[None]:
-    """Silence transformers' progress bars and log lines, and restore both afterwards."""
-    logging = require("transformers", "models").utils.logging
-    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity(logging.CRITICAL)
-    logging.disable_progress_bar()
-    try:
+def quiet(*libraries: str) -> Iterator[None]:
+    """Silence progress bars and log lines, and restore both afterwards.
+
+    Args:
+        libraries: what to silence besides transformers, such as ``diffusers``; imported once
+            those before them are silent, for their imports make transformers speak.
+    """
+    with contextlib.ExitStack() as stack:
+        for library in ("transformers", *libraries):
+            require(library, "models")
+            logging = require(f"{library}.utils.logging", "models")
+            stack.callback(logging.set_verbosity, logging.get_verbosity())
+            logging.set_verbosity(logging.CRITICAL)
+            if logging.is_progress_bar_enabled():
+                stack.callback(logging.enable_progress_bar)
+                logging.disable_progress_bar()
         yield
-    finally:
-        logging.set_verbosity(verbosity)
-        if bars:
-            logging.enable_progress_bar()

@@ -22,12 +22,13 @@ from torch.nn import functional as F
 from lamofcbench.errors import DeclarationError, ModelError, SampleError
 from lamofcbench.models.base import Capture, Family, Output
 from lamofcbench.models.control import Edges
+from lamofcbench.models.quiet import quiet
 from lamofcbench.models.t2i_generation import Generation
-from lamofcbench.models.t2i_load import load_pipeline, pipeline_revision, quiet
+from lamofcbench.models.t2i_load import load_pipeline, pipeline_revision
 from lamofcbench.optional import require
 from lamofcbench.spec import ProfileSpec
 
-__all__ = ["Generation", "T2i", "condition", "key_shapes", "quiet"]
+__all__ = ["Generation", "T2i", "condition", "key_shapes"]
 
 PROMPTS = ("pos", "neg")
 CLIPS = ("text_encoder", "text_encoder_2")
@@ -338,7 +339,7 @@ class T2i(Family):
         return latent
 
     def _run(self, pipeline: Any, seed: int, **options: Any) -> Any:
-        with _seeded(self._device, seed + 1), quiet():
+        with _seeded(self._device, seed + 1), quiet("diffusers"):
             (result,) = pipeline(
                 **options,
                 height=self.generation.size,

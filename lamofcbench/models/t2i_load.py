@@ -1,10 +1,9 @@
 """Loads the parts of the ``t2i`` family from diffusers' layout."""
 
-import contextlib
 import hashlib
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +12,11 @@ from huggingface_hub.errors import StrictDataclassError
 
 from lamofcbench.errors import ModelError
 from lamofcbench.models import bundled_path
+from lamofcbench.models.quiet import quiet
 from lamofcbench.optional import require
 from lamofcbench.spec import ModelSpec
 
-__all__ = ["load_pipeline", "pipeline_revision", "quiet"]
+__all__ = ["load_pipeline", "pipeline_revision"]
 
 PARTS = {
     "text_encoder": ("transformers", "CLIPTextModelWithProjection"),
@@ -32,23 +32,6 @@ TOKENIZERS = {
 }
 SCHEDULER = "FlowMatchEulerDiscreteScheduler"
 CONTROLNET = "SD3ControlNetModel"
-
-
-@contextlib.contextmanager
-def quiet() -> Iterator[None]:
-    """Silence the libraries' progress bars and log lines, and restore both afterwards."""
-    # In this order: diffusers' import makes transformers speak.
-    with contextlib.ExitStack() as stack:
-        for library in ("transformers", "diffusers"):
-            logging = require(f"{library}.utils.logging", "models")
-            stack.callback(logging.set_verbosity, logging.get_verbosity())
-            logging.set_verbosity(logging.CRITICAL)
-            if logging.is_progress_bar_enabled():
-                stack.callback(logging.enable_progress_bar)
-                logging.disable_progress_bar()
-            if library == "transformers":
-                require("diffusers", "models")
-        yield
 
 
 def load_pipeline(
@@ -70,7 +53,7 @@ def load_pipeline(
         MissingDependencyError: diffusers or transformers is not installed.
     """
     torch = require("torch", "models")
-    with quiet():
+    with quiet("diffusers"):
         diffusers = require("diffusers", "models")
         folder, control, revision = _located(model, controlnet, controlnet_revision)
         dtype = getattr(torch, model.dtype)

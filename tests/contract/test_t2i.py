@@ -92,9 +92,9 @@ def test_features_equal_those_of_hooks(model: T2i, samples: list[Any]) -> None:
     import cv2
     import diffusers
 
-    from lamofcbench.models.t2i_load import quiet
+    from lamofcbench.models.quiet import quiet
 
-    with quiet():
+    with quiet("diffusers"):
         pipeline = diffusers.StableDiffusion3ControlNetPipeline.from_pretrained(
             FOLDER, dtype=torch.float16
         )

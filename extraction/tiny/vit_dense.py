@@ -4,6 +4,7 @@ import argparse
 import json
 import math
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -34,7 +35,7 @@ CONFIG = {
 }
 
 
-class Miniature:
+class Miniature(ABC):
     """One miniature to be trained; see its two kinds.
 
     Attributes:
@@ -48,21 +49,21 @@ class Miniature:
     image_size: tuple[int, int]
     batch: int
 
+    @abstractmethod
     def head(self, dim: int, levels: int, prefix: int) -> DenseHead:
         """Make the head with random weights."""
-        raise NotImplementedError
 
+    @abstractmethod
     def data(self, profile: ProfileSpec, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
         """Draw what to train on: inputs [n, 3, height, width], and targets [n, ...]."""
-        raise NotImplementedError
 
+    @abstractmethod
     def loss(self, answers: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         """Compare a head's answers with the targets."""
-        raise NotImplementedError
 
+    @abstractmethod
     def evaluate(self, model: Vit, samples: int) -> dict[str, Any]:
         """Score a model on test samples through the plain pass, and an answer that sees nothing."""
-        raise NotImplementedError
 
 
 def _train(

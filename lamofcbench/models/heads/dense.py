@@ -1,5 +1,6 @@
 """What the segmentation and the depth head have in common: making them from a file."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import ClassVar, Self
 
@@ -11,7 +12,7 @@ from lamofcbench.errors import ModelError
 __all__ = ["DenseHead"]
 
 
-class DenseHead(nn.Module):
+class DenseHead(nn.Module, ABC):
     """A head that maps the levels of a backbone to a map.
 
     Attributes:
@@ -26,9 +27,9 @@ class DenseHead(nn.Module):
         super().__init__()
 
     @classmethod
+    @abstractmethod
     def layout(cls, dim: int, levels: int) -> str:
         """Say in one line what the file must hold."""
-        raise NotImplementedError
 
     @classmethod
     def from_tensors(

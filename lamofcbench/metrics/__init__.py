@@ -1,0 +1,1 @@
+"""Figures of tensors and of samples: numpy alone, no models and no stores."""

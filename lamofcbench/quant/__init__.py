@@ -1,0 +1,1 @@
+"""Quantisers: arrays to levels and back, no bitstreams."""

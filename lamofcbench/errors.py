@@ -9,6 +9,7 @@ from collections.abc import Iterable
 
 __all__ = [
     "ArchiveNotFoundError",
+    "BitstreamError",
     "DeclarationError",
     "FormatVersionError",
     "IncompleteArchiveWarning",
@@ -53,6 +54,10 @@ class ArchiveNotFoundError(LamofcError, FileNotFoundError):
 
 class IntegrityError(LamofcError, OSError):
     """A file is missing, cut short, altered or contradicts another one."""
+
+
+class BitstreamError(LamofcError, ValueError):
+    """A bitstream is cut, altered, of another version, or claims what cannot be."""
 
 
 class FormatVersionError(LamofcError, ValueError):

@@ -104,7 +104,8 @@ def write_bitstream(stream: Bitstream) -> bytes:
         out += bytes(AXES.index(axis) for axis in part.axes)
         out += b"".join(map(_integer, part.shape))
         out += _block(part.payload)
-    return bytes(out) + google_crc32c.value(bytes(out)).to_bytes(4, "little")
+    check: int = google_crc32c.value(bytes(out))
+    return bytes(out) + check.to_bytes(4, "little")
 
 
 class _Reader:

@@ -99,8 +99,8 @@ def encode_levels(levels: NDArray[np.integer], bits: int) -> bytes:
     symbols = np.zeros(1 << bits, np.int32)
     symbols[present] = np.arange(len(present), dtype=np.int32)
     coder.encode(symbols[flat], model)
-    coded = bytes([CODED]) + packed + coder.get_compressed().astype("<u4").tobytes()
-    return min(coded, plain, key=len)
+    words: NDArray[np.uint32] = coder.get_compressed().astype("<u4")
+    return min(bytes([CODED]) + packed + words.tobytes(), plain, key=len)
 
 
 def decode_levels(payload: bytes, bits: int, count: int) -> Levels:
@@ -137,7 +137,8 @@ def decode_levels(payload: bytes, bits: int, count: int) -> Levels:
         symbols = coder.decode(model, count)
     except (AssertionError, ValueError) as error:
         raise BitstreamError(f"has levels that do not decode: {error}") from None
-    return present[symbols].astype(np.int32)
+    levels: Levels = present[symbols].astype(np.int32)
+    return levels
 
 
 def _model_or_constant(

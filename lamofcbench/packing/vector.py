@@ -27,4 +27,5 @@ class Vector(Packing):
         return array[None]
 
     def _unpack(self, plane: NDArray[Any], shape: Shape) -> NDArray[Any]:
-        return plane[0]
+        row: NDArray[Any] = plane[0]
+        return row

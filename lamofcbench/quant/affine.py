@@ -11,7 +11,15 @@ import torch
 
 from lamofcbench.axes import APART, CHANNEL_AXES
 
-__all__ = ["GROUPS", "Groups", "fake_quantise"]
+__all__ = [
+    "GROUPS",
+    "Groups",
+    "bounds",
+    "bounds_shape",
+    "dequantise",
+    "fake_quantise",
+    "quantise",
+]
 
 Groups = Literal["tensor", "channel", "token"]
 GROUPS: tuple[Groups, ...] = ("tensor", "channel", "token")
@@ -28,17 +36,80 @@ def _shared(axes: Sequence[str], groups: Groups) -> list[int]:
     return shared or list(range(len(axes)))
 
 
+def bounds(
+    values: torch.Tensor, axes: Sequence[str], groups: Groups
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Smallest and largest value of each group.
+
+    Args:
+        values: one sample's tensor, finite, of at least one element.
+        axes: the name of each of its axes.
+        groups: what shares bounds. ``channel``: each channel over its tokens; a tensor that has no
+            other axes than channels is one group. ``token``: each token over its channels.
+
+    Returns:
+        Two tensors of the dtype of ``values``, of size 1 along the axes that share bounds.
+
+    Raises:
+        ValueError: axes that don't fit, or values that are not finite.
+    """
+    if values.ndim != len(axes):
+        raise ValueError(f"a tensor of {values.ndim} axes, named {', '.join(axes)}")
+    if not torch.isfinite(values).all():
+        raise ValueError("a value is not finite")
+    shared = _shared(axes, groups)
+    return values.amin(shared, keepdim=True), values.amax(shared, keepdim=True)
+
+
+def bounds_shape(shape: Sequence[int], axes: Sequence[str], groups: Groups) -> tuple[int, ...]:
+    """Shape of what `bounds` returns for a tensor of a shape."""
+    shared = _shared(axes, groups)
+    return tuple(1 if i in shared else size for i, size in enumerate(shape))
+
+
+def _step(low: torch.Tensor, high: torch.Tensor, bits: int) -> torch.Tensor:
+    if not 1 <= bits <= 16:
+        raise ValueError(f"bits: {bits}; needs 1 to 16")
+    step: torch.Tensor = (high.double() - low.double()) / (2**bits - 1)
+    return step
+
+
+def quantise(
+    values: torch.Tensor, low: torch.Tensor, high: torch.Tensor, bits: int
+) -> torch.Tensor:
+    """Nearest levels, int32, 0 to 2^bits - 1, of values within bounds.
+
+    Raises:
+        ValueError: bits are not 1 to 16.
+    """
+    step = _step(low, high, bits)
+    levels = torch.where(step > 0, (values.double() - low.double()) / step, 0)
+    return levels.round().to(torch.int32)
+
+
+def dequantise(
+    levels: torch.Tensor, low: torch.Tensor, high: torch.Tensor, bits: int
+) -> torch.Tensor:
+    """Values of levels, in the dtype of the bounds.
+
+    Raises:
+        ValueError: bits are not 1 to 16.
+    """
+    step = _step(low, high, bits)
+    values: torch.Tensor = (low.double() + levels * step).to(low.dtype)
+    return values
+
+
 def fake_quantise(
     values: torch.Tensor, axes: Sequence[str], bits: int, groups: Groups
 ) -> torch.Tensor:
     """Quantise and dequantise.
 
     Args:
-        values: one sample's tensor, finite.
-        axes: the name of each of its axes.
+        values: as for `bounds`.
+        axes: as for `bounds`.
         bits: 1 to 16; there are 2^bits levels.
-        groups: what shares bounds. ``channel``: each channel over its tokens; a tensor that has no
-            other axes than channels is one group. ``token``: each token over its channels.
+        groups: as for `bounds`.
 
     Returns:
         Shape and dtype of ``values``.
@@ -46,16 +117,5 @@ def fake_quantise(
     Raises:
         ValueError: bits out of range, axes that don't fit, or values that are not finite.
     """
-    if not 1 <= bits <= 16:
-        raise ValueError(f"bits: {bits}; needs 1 to 16")
-    if values.ndim != len(axes):
-        raise ValueError(f"a tensor of {values.ndim} axes, named {', '.join(axes)}")
-    wide = values.double()
-    if not torch.isfinite(wide).all():
-        raise ValueError("a value is not finite")
-    shared = _shared(axes, groups)
-    low, high = wide.amin(shared, keepdim=True), wide.amax(shared, keepdim=True)
-    step = (high - low) / (2**bits - 1)
-    level = torch.where(step > 0, (wide - low) / step, 0).round()
-    coded: torch.Tensor = (low + level * step).to(values.dtype)
-    return coded
+    low, high = bounds(values, axes, groups)
+    return dequantise(quantise(values, low, high, bits), low, high, bits)

@@ -1,0 +1,75 @@
+"""Codecs, one a file; third parties add theirs by the entry point group ``lamofcbench.codecs``."""
+
+from collections.abc import Mapping
+from importlib import metadata
+
+import torch
+
+from lamofcbench.bitstream import read_bitstream
+from lamofcbench.codecs.base import Codec
+from lamofcbench.errors import SampleError
+from lamofcbench.registry import Registry
+
+__all__ = ["codecs", "create_codec", "decode_sample", "parse_codec"]
+
+ENTRY_POINTS = "lamofcbench.codecs"
+_OWN = {
+    "blosc": "lamofcbench.codecs.blosc:Blosc",
+    "channel": "lamofcbench.codecs.affine:ChannelAffine",
+    "pcodec": "lamofcbench.codecs.pcodec:Pcodec",
+    "raw": "lamofcbench.codecs.raw:Raw",
+    "token": "lamofcbench.codecs.affine:TokenAffine",
+    "uniform": "lamofcbench.codecs.affine:Uniform",
+    "zstd": "lamofcbench.codecs.zstd:Zstd",
+}
+
+
+def codecs() -> Registry:
+    """All codecs by name: ours, and those that installed packages add.
+
+    Raises:
+        ValueError: a package adds one under a name that is taken.
+    """
+    known = Registry("codec", _OWN)
+    for entry in metadata.entry_points(group=ENTRY_POINTS):
+        known.add(entry.name, entry.value)
+    return known
+
+
+def create_codec(name: str, parameters: Mapping[str, str]) -> Codec:
+    """Make a codec.
+
+    Raises:
+        UnknownNameError: no such codec; near matches are listed.
+        SampleError: a parameter is unknown, missing or out of range.
+        MissingDependencyError: its library is not installed.
+    """
+    made: Codec = codecs().load(name).create(dict(parameters))
+    return made
+
+
+def parse_codec(text: str) -> Codec:
+    """Make a codec of ``name`` or ``name:parameter=value,...``, such as ``channel:bits=4``.
+
+    Raises:
+        UnknownNameError, SampleError, MissingDependencyError: see `create_codec`.
+    """
+    name, _, rest = text.partition(":")
+    items = [item.split("=", 1) for item in rest.split(",") if item]
+    if any(len(item) != 2 for item in items):
+        raise SampleError(f"{text!r}: parameters are written name=value, with commas between")
+    return create_codec(name, {item[0]: item[1] for item in items})
+
+
+def decode_sample(data: bytes) -> dict[str, torch.Tensor]:
+    """Decode a bitstream with nothing but its bytes.
+
+    Returns:
+        A tensor per key, in the model's own layout.
+
+    Raises:
+        BitstreamError: it is damaged, or needs an artefact.
+        UnknownNameError: no such codec is installed.
+    """
+    stream = read_bitstream(data)
+    return create_codec(stream.codec, stream.parameters).decode(stream)

@@ -69,7 +69,7 @@ def _unpack_table(data: bytes, size: int) -> tuple[NDArray[np.uint16], int]:
 
 def _model(table: NDArray[np.uint16]) -> tuple[object, NDArray[np.int64]]:
     """A categorical model over the levels that occur, and those levels."""
-    stream = require("constriction.stream", "codecs")
+    stream = require("constriction", "codecs").stream
     present = np.flatnonzero(table)
     shares = table[present].astype(np.float64)
     return stream.model.Categorical(shares / shares.sum(), perfect=False), present
@@ -94,7 +94,7 @@ def encode_levels(levels: NDArray[np.integer], bits: int) -> bytes:
     model, present = _model(table)
     if len(present) < 2:
         return bytes([CODED]) + packed
-    stream = require("constriction.stream", "codecs")
+    stream = require("constriction", "codecs").stream
     coder = stream.queue.RangeEncoder()
     symbols = np.zeros(1 << bits, np.int32)
     symbols[present] = np.arange(len(present), dtype=np.int32)
@@ -131,7 +131,7 @@ def decode_levels(payload: bytes, bits: int, count: int) -> Levels:
     words = rest[used:]
     if len(words) % 4:
         raise BitstreamError("has a payload that is cut short")
-    stream = require("constriction.stream", "codecs")
+    stream = require("constriction", "codecs").stream
     coder = stream.queue.RangeDecoder(np.frombuffer(words, "<u4").astype(np.uint32))
     try:
         symbols = coder.decode(model, count)

@@ -9,7 +9,7 @@ import urllib.parse
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 
@@ -18,6 +18,7 @@ from lamofcbench.optional import require
 from lamofcbench.quant.affine import GROUPS, Groups, fake_quantise
 
 __all__ = [
+    "Counting",
     "Decoded",
     "Point",
     "Quantised",
@@ -40,6 +41,14 @@ class Point(Protocol):
 
     def __call__(self, sample: str, features: Features) -> Features:
         """Return the decoded features of the sample with this id, all of a mode's keys."""
+
+
+@runtime_checkable
+class Counting(Protocol):
+    """A point that counts something itself, such as bits."""
+
+    def numbers(self) -> Mapping[str, Sequence[float]]:
+        """The last sample's row for each of its figures."""
 
 
 @dataclass(frozen=True)
@@ -147,24 +156,23 @@ class Decoded:
         safetensors = require("safetensors", "models")
         path = decoded_path(self.folder, sample)
         if not path.is_file():
-            raise SampleError(f"{sample}: no decoded features: {path} is missing")
+            raise SampleError(f"no decoded features: {path} is missing")
         try:
             with safetensors.safe_open(path, framework="pt") as opened:
                 said: Mapping[str, Any] = opened.metadata() or {}
                 # Not a dict: it has no iterator of its own.
                 tensors = {key: opened.get_tensor(key) for key in list(opened.keys())}
         except (OSError, safetensors.SafetensorError) as error:
-            raise SampleError(f"{sample}: {path} cannot be read: {error}") from None
+            raise SampleError(f"{path} cannot be read: {error}") from None
         if said.get("sample", sample) != sample:
-            raise SampleError(f"{sample}: {path} holds features of sample {said['sample']}")
+            raise SampleError(f"{path} holds features of sample {said['sample']}")
         return {key: tensors[key] for key in features if key in tensors}
 
 
-def checked(sample: str, decoded: Features, stored: Features) -> dict[str, torch.Tensor]:
+def checked(decoded: Features, stored: Features) -> dict[str, torch.Tensor]:
     """Check decoded features against those that were stored.
 
     Args:
-        sample: its id, for messages.
         decoded: what a point made of them.
         stored: the mode's keys, as captured.
 
@@ -178,14 +186,14 @@ def checked(sample: str, decoded: Features, stored: Features) -> dict[str, torch
     result = {}
     for key, wanted in stored.items():
         if (found := decoded.get(key)) is None:
-            raise SampleError(f"{sample}: {key} was not decoded")
+            raise SampleError(f"{key} was not decoded")
         if found.shape != wanted.shape or found.dtype != wanted.dtype:
             raise SampleError(
-                f"{sample}: {key} was decoded as {list(found.shape)} {_dtype(found)}; "
+                f"{key} was decoded as {list(found.shape)} {_dtype(found)}; "
                 f"stored is {list(wanted.shape)} {_dtype(wanted)}"
             )
         if not torch.isfinite(found).all() and torch.isfinite(wanted).all():
-            raise SampleError(f"{sample}: {key} was decoded with values that are not finite")
+            raise SampleError(f"{key} was decoded with values that are not finite")
         result[key] = found
     return result
 

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from lamofcbench.archive import DEFAULT_ARCHIVE
-from lamofcbench.bench.points import Decoded, Point, Zeroed, parse_quantiser
+from lamofcbench.bench.points import Decoded, Point, Uncoded, Zeroed, parse_quantiser
 from lamofcbench.bench.results import provenance, result_rows
-from lamofcbench.bench.scoring import Measured, evaluate, inert_keys, knockouts, measured
+from lamofcbench.bench.scoring import Measured, inert_keys, knockouts, measured
 from lamofcbench.bench.setup import set_up
 from lamofcbench.dataset import load_dataset
 from lamofcbench.errors import SampleError
@@ -88,19 +88,11 @@ def score_config(
     setup = set_up(dataset, request.mode, request.device)
     score, fidelity = setup.score, setup.fidelity
     chance = setup.chance(dataset)
-    blind = Zeroed()
     if math.isnan(chance):
-        points.append(blind)
-    results = evaluate(
-        dataset,
-        setup.family,
-        setup.mode,
-        points,
-        score,
-        fidelity,
-        inspector=setup.inspector,
-        step=start(len(dataset) * (len(points) + 1)),
-    )
+        points.append(Zeroed())
+    runner = setup.runner(dataset)
+    step = start(len(dataset) * (len(points) + 1))
+    results = [runner.run(point, step) for point in (Uncoded(), *points)]
     measured(results, score, fidelity, seed=request.seed)
     if math.isnan(chance):
         # Nothing scores by guessing here, so what is made of no features at all stands for it.

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from lamofcbench.bench.points import Point, Uncoded, Zeroed, checked
+from lamofcbench.bench.points import Counting, Point, Zeroed, checked
 from lamofcbench.dataset import FeatureDataset
 from lamofcbench.errors import SampleError
 from lamofcbench.metrics.bootstrap import RESAMPLES, Interval, Rows, interval, resampled
@@ -22,7 +22,7 @@ from lamofcbench.scores.base import Answer, Fidelity, Figure, Score
 __all__ = [
     "Inspector",
     "Measured",
-    "evaluate",
+    "Runner",
     "headline",
     "inert_keys",
     "knockouts",
@@ -53,88 +53,93 @@ class Measured:
     loss: Interval | None = None
 
 
-def _answer(
-    family: Family, features: Mapping[str, torch.Tensor], item: Mapping[str, Any], mode: str
-) -> Answer:
-    """What a back half says; text without its continuation."""
-    output = family.back(features, item["context"], mode)
-    return Answer(output.prediction, output.logits)
+class Runner:
+    """Runs points through the back half, sample by sample.
 
-
-def _forced(
-    family: Family,
-    features: Mapping[str, torch.Tensor],
-    item: Mapping[str, Any],
-    mode: str,
-    tokens: torch.Tensor | None,
-) -> Any:
-    if tokens is None or not isinstance(family, TokenFamily):
-        return None
-    return family.forced(features, item["context"], tokens, mode)
-
-
-def evaluate(
-    dataset: FeatureDataset,
-    family: Family,
-    mode: str,
-    points: Sequence[Point],
-    score: Score,
-    fidelity: Fidelity,
-    *,
-    inspector: Inspector | None = None,
-    step: Callable[[], object] = lambda: None,
-) -> list[Measured]:
-    """Run points through the back half, sample by sample.
-
-    Args:
-        dataset: an archive's samples; those of one split.
-        family: the model, with the half that the mode needs.
-        mode: whose keys are decoded and injected.
-        points: what to do to the features. The uncoded features come first by themselves.
-        score: against references.
-        fidelity: against the uncoded answers.
-        inspector: see `Inspector`.
-        step: called after each sample of each point.
-
-    Returns:
-        The uncoded features' rows, then those of each point; no totals yet.
-
-    Raises:
-        SampleError: there are no samples, or one's decoded features or reference are not right; the
-            message names it.
+    What the uncoded features give is computed once, and kept for all points.
     """
-    everything: list[Point] = [Uncoded(), *points]
-    results = [Measured(point.name, [], {}) for point in everything]
-    collected: list[dict[str, list[Any]]] = [{} for _ in everything]
-    keys = family.profile.mode(mode).keys
-    for item in dataset:
-        sample = item["id"]
-        stored = {key: item["features"][key] for key in keys}
-        tokens = None
-        if isinstance(family, TokenFamily):
-            tokens = family.continuation(stored, item["context"], mode)
-        uncoded: Answer | None = None
-        for point, result, rows in zip(everything, results, collected, strict=True):
-            features = checked(sample, point(sample, dict(stored)), stored)
-            answer = _answer(family, features, item, mode)
-            forced = _forced(family, features, item, mode, tokens)
-            answer = Answer(answer.prediction, answer.logits, forced)
-            uncoded = answer if uncoded is None else uncoded
+
+    def __init__(
+        self,
+        dataset: FeatureDataset,
+        family: Family,
+        mode: str,
+        score: Score,
+        fidelity: Fidelity,
+        inspector: Inspector | None = None,
+    ) -> None:
+        """Prepare a run.
+
+        Args:
+            dataset: an archive's samples; those of one split.
+            family: the model, with the half that the mode needs.
+            mode: whose keys are decoded and injected.
+            score: against references.
+            fidelity: against the uncoded answers.
+            inspector: see `Inspector`.
+        """
+        self.dataset = dataset
+        self.family = family
+        self.mode = mode
+        self.score = score
+        self.fidelity = fidelity
+        self._inspector = inspector
+        self._keys = family.profile.mode(mode).keys
+        self._uncoded: dict[str, Answer] = {}
+        self._tokens: dict[str, torch.Tensor] = {}
+
+    def run(self, point: Point, step: Callable[[], object] = lambda: None) -> Measured:
+        """Run one point.
+
+        Args:
+            point: what to do to the features.
+            step: called after each sample.
+
+        Returns:
+            Every sample's rows; no totals yet.
+
+        Raises:
+            SampleError: there are no samples, or one's decoded features or reference are not right;
+                the message names it.
+        """
+        samples: list[str] = []
+        rows: dict[str, list[Any]] = {}
+        for item in self.dataset:
+            sample = item["id"]
             try:
-                numbers = dict(fidelity.compare(uncoded, answer))
-                inspected = answer if inspector is None else inspector(uncoded, answer)
-                numbers |= score.measure(inspected, item["reference"], item["context"])
+                numbers = self._numbers(point, item)
             except SampleError as error:
                 raise SampleError(f"{sample}: {error}") from None
-            result.samples.append(sample)
+            samples.append(sample)
             for name, row in numbers.items():
                 rows.setdefault(name, []).append(np.asarray(row, np.float64))
             step()
-    if not results[0].samples:
-        raise SampleError("no samples to score: the selection is empty, or all were skipped")
-    for result, rows in zip(results, collected, strict=True):
-        result.rows = {name: np.stack(stack) for name, stack in rows.items()}
-    return results
+        if not samples:
+            raise SampleError("no samples to score: the selection is empty, or all were skipped")
+        return Measured(point.name, samples, {name: np.stack(rows[name]) for name in rows})
+
+    def _numbers(self, point: Point, item: Mapping[str, Any]) -> dict[str, Any]:
+        sample = item["id"]
+        stored = {key: item["features"][key] for key in self._keys}
+        if sample not in self._uncoded:
+            if isinstance(self.family, TokenFamily):
+                self._tokens[sample] = self.family.continuation(stored, item["context"], self.mode)
+            self._uncoded[sample] = self._answer(item, stored)
+        uncoded = self._uncoded[sample]
+        features = checked(point(sample, dict(stored)), stored)
+        answer = self._answer(item, features)
+        numbers = dict(self.fidelity.compare(uncoded, answer))
+        inspected = answer if self._inspector is None else self._inspector(uncoded, answer)
+        numbers |= self.score.measure(inspected, item["reference"], item["context"])
+        return {**numbers, **(point.numbers() if isinstance(point, Counting) else {})}
+
+    def _answer(self, item: Mapping[str, Any], features: Mapping[str, torch.Tensor]) -> Answer:
+        output = self.family.back(features, item["context"], self.mode)
+        forced = None
+        if isinstance(self.family, TokenFamily):
+            tokens = self._tokens[item["id"]]
+            forced = self.family.forced(features, item["context"], tokens, self.mode)
+        return Answer(output.prediction, output.logits, forced)
 
 
 def measured(
@@ -142,22 +147,24 @@ def measured(
     score: Score,
     fidelity: Fidelity,
     *,
+    figures: Sequence[Figure] = (),
     seed: int = 0,
     resamples: int = RESAMPLES,
 ) -> list[Measured]:
-    """Total the rows that `evaluate` gives, with paired bootstrap intervals.
+    """Total the rows that `Runner.run` gives, with paired bootstrap intervals.
 
     Args:
         results: the uncoded one first.
-        score: as for `evaluate`.
-        fidelity: as for `evaluate`.
+        score: as for `Runner`.
+        fidelity: as for `Runner`.
+        figures: of what points count themselves.
         seed: of the draws, which are the same for all points.
         resamples: how many.
     """
     uncoded = results[0]
     weights = resampled(len(uncoded.samples), seed, resamples)
     for result in results:
-        for figure in (*score.figures, *fidelity.figures):
+        for figure in (*score.figures, *fidelity.figures, *figures):
             if figure.name in result.rows:
                 result.figures[figure.name] = interval(
                     figure.totals, result.rows[figure.name], weights
@@ -185,7 +192,7 @@ def inert_keys(
     """Say which keys change nothing that can be told from chance when they are zeroed.
 
     Args:
-        results: of `evaluate` on `knockouts`, the uncoded one first.
+        results: of `Runner.run` on `knockouts`, the uncoded one first.
         fidelity: whose headline must move.
         seed: of the draws.
         resamples: how many.

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import torch
 
-from lamofcbench.bench.scoring import Inspector
+from lamofcbench.bench.scoring import Inspector, Runner
 from lamofcbench.dataset import FeatureDataset
 from lamofcbench.errors import ModelError, SampleError
 from lamofcbench.models import FAMILIES, load_family
@@ -35,6 +35,10 @@ class Setup:
     score: Score
     fidelity: Fidelity
     inspector: Inspector | None
+
+    def runner(self, dataset: FeatureDataset) -> Runner:
+        """Make what runs points on these samples."""
+        return Runner(dataset, self.family, self.mode, self.score, self.fidelity, self.inspector)
 
     def chance(self, dataset: FeatureDataset) -> float:
         """The score of an answer that never looks at the input, on these samples."""

@@ -15,8 +15,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from lamofcbench import load_dataset
-from lamofcbench.bench.points import Decoded, Quantised, decoded_path
-from lamofcbench.bench.scoring import Measured, evaluate, measured
+from lamofcbench.bench.points import Decoded, Quantised, Uncoded, decoded_path
+from lamofcbench.bench.scoring import Measured, measured
 from lamofcbench.bench.setup import Setup, set_up
 from lamofcbench.dataset import FeatureDataset
 from lamofcbench.errors import ModelError, SampleError
@@ -39,19 +39,10 @@ class Made:
         return self.make(dict(features))
 
 
-def score(
-    dataset: FeatureDataset, setup: Setup, *points: Any, totals: bool = True
-) -> list[Measured]:
-    results = evaluate(
-        dataset,
-        setup.family,
-        setup.mode,
-        points,
-        setup.score,
-        setup.fidelity,
-        inspector=setup.inspector,
-    )
-    return measured(results, setup.score, setup.fidelity, resamples=20) if totals else results
+def score(dataset: FeatureDataset, setup: Setup, *points: Any) -> list[Measured]:
+    runner = setup.runner(dataset)
+    results = [runner.run(point) for point in (Uncoded(), *points)]
+    return measured(results, setup.score, setup.fidelity, resamples=20)
 
 
 def modes() -> list[tuple[str, str]]:

@@ -7,7 +7,7 @@ from typing import NoReturn
 import click
 
 from lamofcbench import __version__
-from lamofcbench.errors import IntegrityError, LamofcError
+from lamofcbench.errors import BitstreamError, IntegrityError, LamofcError
 from lamofcbench.registry import Registry
 
 __all__ = ["FINDING", "MISTAKE", "cli", "main", "run"]
@@ -18,6 +18,8 @@ MISTAKE = 2
 VERBS = Registry(
     "command",
     {
+        "decode": "lamofcbench.cli.decode:decode",
+        "encode": "lamofcbench.cli.encode:encode",
         "info": "lamofcbench.cli.info:info",
         "list": "lamofcbench.cli.list:list_",
         "score": "lamofcbench.cli.score:score",
@@ -47,7 +49,7 @@ def run(command: Callable[..., object]) -> NoReturn:
     """Run a click command as a program: one line for a known error, and the right exit status."""
     try:
         command()
-    except IntegrityError as error:
+    except (BitstreamError, IntegrityError) as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(FINDING)
     except LamofcError as error:

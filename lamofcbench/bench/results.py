@@ -18,7 +18,7 @@ from lamofcbench.manifest import Draft, Manifest
 from lamofcbench.metrics.bootstrap import Interval
 from lamofcbench.scores.base import Fidelity, Score
 
-__all__ = ["provenance", "result_rows", "samples_path", "write_results"]
+__all__ = ["merge_results", "provenance", "result_rows", "samples_path", "write_results"]
 
 SAME = ("config", "profile", "mode", "point")
 """Columns of a result row that its per-sample rows repeat."""
@@ -142,5 +142,22 @@ def write_results(
         ]
     )
     pq.write_table(pa.Table.from_pylist(lines, schema), samples_path(path))
+    _write_rows(path, rows)
+
+
+def _write_rows(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     text = json.dumps({"rows": list(rows)}, indent=1, ensure_ascii=False, allow_nan=False)
     write_bytes(path, f"{text}\n".encode())
+
+
+def merge_results(path: Path, parts: Sequence[Path]) -> list[dict[str, Any]]:
+    """Write the rows of several results files into one, and their samples' numbers beside it.
+
+    Returns:
+        The rows.
+    """
+    rows = [row for part in parts for row in json.loads(part.read_text("utf-8"))["rows"]]
+    tables = [pq.read_table(samples_path(part)) for part in parts]
+    pq.write_table(pa.concat_tables(tables), samples_path(path))
+    _write_rows(path, rows)
+    return rows

@@ -18,6 +18,7 @@ MISTAKE = 2
 VERBS = Registry(
     "command",
     {
+        "bench": "lamofcbench.cli.bench:bench",
         "decode": "lamofcbench.cli.decode:decode",
         "encode": "lamofcbench.cli.encode:encode",
         "info": "lamofcbench.cli.info:info",

@@ -1,6 +1,6 @@
 """``lamofcbench score``."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -37,28 +37,6 @@ def _print(rows: Sequence[dict[str, Any]], others: Sequence[str]) -> None:
             for row in rows
         ],
     )
-
-
-def _requests(
-    configs: Sequence[str], mode: str | None, archive: str, more: Mapping[str, Any]
-) -> list[Any]:
-    """A request per config and mode; ``all`` stands for those that the archive has."""
-    from lamofcbench.archive import find_store, list_stores, resolve_archive
-    from lamofcbench.bench.score_run import ScoreRequest
-    from lamofcbench.store.state import load_state
-
-    folder = resolve_archive(archive)
-    names = list(configs)
-    if names == ["all"]:
-        names = list(list_stores(folder))
-    requests = []
-    for name in names:
-        modes: list[str | None] = [mode]
-        if mode == "all":
-            store = find_store(folder, name, more["profile"])
-            modes = list(load_state(store).draft.declaration.modes)
-        requests += [ScoreRequest(name, one, archive, **more) for one in modes]
-    return requests
 
 
 def _run(requests: Sequence[Any], workers: int) -> list[Any]:
@@ -136,8 +114,11 @@ def score(
     with --out also writes them as JSON, and every sample's numbers beside it as Parquet.
     """
     from lamofcbench.bench.results import write_results
+    from lamofcbench.bench.score_run import ScoreRequest
+    from lamofcbench.bench.select import configs_and_modes
 
-    runs = _run(_requests(configs, mode, archive, more), workers)
+    chosen = configs_and_modes(configs, mode, archive, more["profile"])
+    runs = _run([ScoreRequest(config, one, archive, **more) for config, one in chosen], workers)
     rows = [row for run in runs for row in run.rows]
     if out is not None:
         write_results(out, rows, [result for run in runs for result in run.results])

@@ -16,6 +16,8 @@ ENTRY_POINTS = "lamofcbench.codecs"
 _OWN = {
     "blosc": "lamofcbench.codecs.blosc:Blosc",
     "channel": "lamofcbench.codecs.affine:ChannelAffine",
+    "fp8": "lamofcbench.codecs.numeric:Fp8",
+    "int8": "lamofcbench.codecs.numeric:Int8",
     "pcodec": "lamofcbench.codecs.pcodec:Pcodec",
     "raw": "lamofcbench.codecs.raw:Raw",
     "token": "lamofcbench.codecs.affine:TokenAffine",

@@ -1,0 +1,174 @@
+"""The board: a grid of configs and codecs, run on all cores, and resumed where it was left.
+
+Every config and mode has a part of its own beside the results, rewritten after each codec. A part
+whose rows were made of the same features, codec, samples and seed is taken over as it is.
+"""
+
+import concurrent.futures
+import json
+import multiprocessing
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+
+from lamofcbench.bench.points import Point, Uncoded
+from lamofcbench.bench.rates import RATE_FIGURES, CodedPoint, held
+from lamofcbench.bench.results import (
+    merge_results,
+    provenance,
+    result_rows,
+    samples_path,
+    write_results,
+)
+from lamofcbench.bench.scoring import Measured, measured
+from lamofcbench.bench.setup import set_up
+from lamofcbench.codecs import parse_codec
+from lamofcbench.dataset import load_dataset
+from lamofcbench.errors import SampleError
+from lamofcbench.metrics.bootstrap import RESAMPLES
+
+__all__ = ["BenchRequest", "run_board"]
+
+
+@dataclass(frozen=True)
+class BenchRequest:
+    """One config and mode of the board.
+
+    Attributes:
+        config: its name.
+        codecs: as for `parse_codec`.
+        mode: whose keys are coded; the first without one.
+        archive: as for `load_dataset`.
+        profile: as for `load_dataset`.
+        samples: as for `load_dataset`.
+        seed: of the bootstrap.
+        device: where the model runs.
+    """
+
+    config: str
+    codecs: tuple[str, ...]
+    mode: str | None
+    archive: str
+    profile: str | None
+    samples: str | None
+    seed: int
+    device: str
+
+
+def _part(folder: Path, request: BenchRequest) -> Path:
+    return folder / f"{request.config}.{request.mode or 'default'}.json"
+
+
+def _finished(path: Path, same: dict[str, Any]) -> tuple[list[dict[str, Any]], list[Measured]]:
+    """Rows of a part that were made under the same conditions, with their samples' numbers."""
+    if not (path.is_file() and samples_path(path).is_file()):
+        return [], []
+    rows = [
+        row
+        for row in json.loads(path.read_text("utf-8"))["rows"]
+        if all(row["provenance"].get(name) == value for name, value in same.items())
+    ]
+    kept: dict[str, dict[str, dict[str, list[float]]]] = {}
+    for line in pq.read_table(samples_path(path)).to_pylist():
+        figures = kept.setdefault(line["point"], {})
+        figures.setdefault(line["figure"], {})[line["sample"]] = line["numbers"]
+    results = []
+    for row in rows:
+        figures = kept[row["point"]]
+        samples = list(next(iter(figures.values())))
+        stacks = {n: np.array([found[s] for s in samples]) for n, found in figures.items()}
+        results.append(Measured(row["point"], samples, stacks))
+    return rows, results
+
+
+def run_part(request: BenchRequest, folder: Path) -> Path:
+    """Run one config and mode, and leave its part.
+
+    Args:
+        request: what to run.
+        folder: where parts are kept.
+
+    Returns:
+        The part's path.
+    """
+    dataset = load_dataset(
+        request.archive, request.config, profile=request.profile, samples=request.samples
+    )
+    if not len(dataset):
+        raise SampleError(f"{request.config}: no samples: choose some with --samples")
+    setup = set_up(dataset, request.mode, request.device)
+    runner, chance = setup.runner(dataset), setup.chance(dataset)
+    ids = [item["id"] for item in dataset]
+    same = provenance(dataset.manifest, request.seed, RESAMPLES)
+    path = _part(folder, request)
+    _, results = _finished(path, same)
+    results = [result for result in results if result.samples == ids]
+    done = {result.point for result in results}
+    common = held(dataset, setup.keys)
+    points: list[Point] = [] if "uncoded" in done else [Uncoded()]
+    points += [
+        CodedPoint(parse_codec(text), common, text) for text in request.codecs if text not in done
+    ]
+    for point in points:
+        results.append(runner.run(point))
+        # The uncoded result first, for the others are measured against it.
+        results.sort(key=lambda result: result.point != "uncoded")
+        measured(results, setup.score, setup.fidelity, figures=RATE_FIGURES, seed=request.seed)
+        rows = result_rows(
+            dataset.manifest,
+            setup.mode,
+            setup.keys,
+            results,
+            setup.score,
+            setup.fidelity,
+            chance,
+            fit="none",
+            provenance=same,
+        )
+        for row in rows:
+            name, _, parameters = row["point"].partition(":")
+            row |= {"codec": name, "params": parameters}
+        write_results(path, rows, results)
+    return path
+
+
+def run_board(
+    requests: Sequence[BenchRequest],
+    out: Path,
+    workers: int,
+    step: Callable[[], object] = lambda: None,
+) -> list[dict[str, Any]]:
+    """Run a board and write its results.
+
+    Args:
+        requests: one per config and mode.
+        out: the results' JSON file; per-sample rows lie beside it as Parquet, parts in a folder
+            beside it until all are done.
+        workers: how many to run at a time.
+        step: called after each.
+
+    Returns:
+        All rows.
+    """
+    folder = out.with_suffix(".parts")
+    folder.mkdir(parents=True, exist_ok=True)
+    if workers == 1 or len(requests) == 1:
+        for request in requests:
+            run_part(request, folder)
+            step()
+    else:
+        # Fresh processes: torch's threads do not survive a fork.
+        context = multiprocessing.get_context("spawn")
+        with concurrent.futures.ProcessPoolExecutor(workers, context) as pool:
+            futures = [pool.submit(run_part, request, folder) for request in requests]
+            for future in concurrent.futures.as_completed(futures):
+                future.result()
+                step()
+    rows = merge_results(out, [_part(folder, request) for request in requests])
+    shutil.rmtree(folder)
+    return rows

@@ -67,11 +67,19 @@ def _unpack_table(data: bytes, size: int) -> tuple[NDArray[np.uint16], int]:
     return table, at
 
 
-def _model(table: NDArray[np.uint16]) -> tuple[object, NDArray[np.int64]]:
-    """A categorical model over the levels that occur, and those levels."""
-    stream = require("constriction", "codecs").stream
+def _model(table: NDArray[np.uint16]) -> tuple[object | None, NDArray[np.int64]]:
+    """A categorical model over the levels that occur, None if there is one; and those levels.
+
+    Raises:
+        BitstreamError: none occurs.
+    """
     present = np.flatnonzero(table)
+    if not len(present):
+        raise BitstreamError("has a table without entries")
+    if len(present) == 1:
+        return None, present
     shares = table[present].astype(np.float64)
+    stream = require("constriction", "codecs").stream
     return stream.model.Categorical(shares / shares.sum(), perfect=False), present
 
 
@@ -87,12 +95,14 @@ def encode_levels(levels: NDArray[np.integer], bits: int) -> bytes:
     """
     flat = np.ascontiguousarray(levels, np.int32).ravel()
     plain = bytes([PLAIN]) + _to_bits(flat, bits)
+    if not flat.size:
+        return plain
     table = _frequencies(flat, 1 << bits)
     packed = _pack_table(table)
     if len(packed) + 1 >= len(plain):
         return plain
     model, present = _model(table)
-    if len(present) < 2:
+    if model is None:
         return bytes([CODED]) + packed
     stream = require("constriction", "codecs").stream
     coder = stream.queue.RangeEncoder()
@@ -125,7 +135,7 @@ def decode_levels(payload: bytes, bits: int, count: int) -> Levels:
     if kind != CODED:
         raise BitstreamError(f"has levels coded in an unknown way, {kind}")
     table, used = _unpack_table(rest, 1 << bits)
-    model, present = _model_or_constant(table)
+    model, present = _model(table)
     if model is None:
         return np.full(count, present[0], np.int32)
     words = rest[used:]
@@ -139,15 +149,6 @@ def decode_levels(payload: bytes, bits: int, count: int) -> Levels:
         raise BitstreamError(f"has levels that do not decode: {error}") from None
     levels: Levels = present[symbols].astype(np.int32)
     return levels
-
-
-def _model_or_constant(
-    table: NDArray[np.uint16],
-) -> tuple[object | None, NDArray[np.int64]]:
-    present = np.flatnonzero(table)
-    if not len(present):
-        raise BitstreamError("has a table without entries")
-    return (None, present) if len(present) == 1 else _model(table)
 
 
 def _to_bits(levels: Levels, bits: int) -> bytes:

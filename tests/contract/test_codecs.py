@@ -1,0 +1,161 @@
+"""What every codec must do; a package's own codecs may be put through this by their names."""
+
+import os
+import struct
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from lamofcbench.bitstream import Bitstream, Coded, read_bitstream, write_bitstream
+from lamofcbench.codecs import codecs, decode_sample, parse_codec
+from lamofcbench.errors import BitstreamError, SampleError, UnknownNameError
+
+AXES = {"cache": ("head", "token", "dim"), "output": ("token", "dim"), "vector": ("dim",)}
+NAMES = list(codecs())
+LOSSLESS = [name for name in NAMES if parse_codec(name).lossless]
+LOSSY = [name for name in NAMES if name not in LOSSLESS]
+DTYPES = [torch.bfloat16, torch.float16, torch.float32]
+
+
+def features(dtype: torch.dtype, tokens: int = 20) -> dict[str, torch.Tensor]:
+    random = torch.Generator().manual_seed(0)
+    output = torch.randn(tokens, 16, generator=random)
+    output[:, 3] += 40
+    return {
+        "cache": torch.randn(2, tokens, 8, generator=random).to(dtype),
+        "output": output.to(dtype),
+        "vector": torch.randn(24, generator=random).to(dtype),
+    }
+
+
+def same_bits(one: torch.Tensor, other: torch.Tensor) -> bool:
+    return one.dtype == other.dtype and torch.equal(
+        one.contiguous().view(torch.uint8), other.contiguous().view(torch.uint8)
+    )
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_bytes_alone_give_shapes_dtypes_and_nearly_the_values(
+    name: str, dtype: torch.dtype
+) -> None:
+    given = features(dtype)
+    data = parse_codec(name).encode(given, AXES)
+    decoded = decode_sample(data)
+    assert list(decoded) == list(given)
+    for key, tensor in given.items():
+        assert (decoded[key].shape, decoded[key].dtype) == (tensor.shape, dtype)
+        error = (decoded[key].float() - tensor.float()).square().mean()
+        assert error <= 0.01 * tensor.float().square().mean()
+    assert parse_codec(name).encode(given, AXES) == data
+
+
+@pytest.mark.parametrize("name", LOSSLESS)
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_lossless_keeps_every_bit(name: str, dtype: torch.dtype) -> None:
+    words = {2: torch.int16, 4: torch.int32}[dtype.itemsize]
+    odd = torch.tensor([0.0, -0.0, float("inf"), -float("inf"), float("nan")]).to(dtype)
+    nan = torch.tensor([-1, -2], dtype=words).view(dtype)
+    given = {**features(dtype), "vector": torch.cat([odd, nan])}
+    decoded = decode_sample(parse_codec(name).encode(given, AXES))
+    for key, tensor in given.items():
+        assert same_bits(decoded[key], tensor), key
+
+
+@pytest.mark.parametrize("name", LOSSY)
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_lossy_refuses_what_is_not_finite(name: str, bad: float) -> None:
+    given = features(torch.float32)
+    given["output"][2, 3] = bad
+    with pytest.raises(SampleError, match=r"output: .* not finite"):
+        parse_codec(name).encode(given, AXES)
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_small_and_constant_tensors(name: str, dtype: torch.dtype) -> None:
+    given = {
+        "cache": torch.zeros(2, 0, 8, dtype=dtype),
+        "output": torch.full((1, 1), 0.3, dtype=dtype),
+        "vector": torch.full((7,), -2.0, dtype=dtype),
+    }
+    decoded = decode_sample(parse_codec(name).encode(given, AXES))
+    for key, tensor in given.items():
+        assert decoded[key].shape == tensor.shape
+        assert torch.allclose(decoded[key].float(), tensor.float(), rtol=0.01)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_large_values_do_not_overflow(name: str) -> None:
+    given = {"output": torch.tensor([[65504.0, -65504.0], [1.0, 0.0]], dtype=torch.float16)}
+    decoded = decode_sample(parse_codec(name).encode(given, AXES))
+    assert decoded["output"].isfinite().all()
+    assert decoded["output"][0].tolist() == pytest.approx([65504, -65504], rel=0.01)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_damaged_payloads_give_an_error_or_the_right_shape(name: str) -> None:
+    stream = read_bitstream(parse_codec(name).encode(features(torch.bfloat16), AXES))
+    part = stream.keys["output"]
+    for payload in (b"", part.payload[: len(part.payload) // 2], b"\xff" * len(part.payload)):
+        broken = Coded(payload, part.shape, part.dtype, part.axes)
+        data = write_bitstream(
+            Bitstream(stream.codec, stream.parameters, {"output": broken}, stream.artefact)
+        )
+        try:
+            decoded = decode_sample(data)
+        except BitstreamError as error:
+            assert "\n" not in str(error)  # noqa: PT017
+        else:
+            assert decoded["output"].shape == part.shape
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_claimed_size_is_checked_before_it_is_believed(name: str) -> None:
+    """A payload of ten bytes can't be made to fill gigabytes."""
+    part = Coded(struct.pack("<10s", b""), (1 << 10, 1 << 12), "float32", ("token", "dim"))
+    stream = read_bitstream(parse_codec(name).encode(features(torch.float32), AXES))
+    data = write_bitstream(Bitstream(stream.codec, stream.parameters, {"output": part}))
+    with pytest.raises(BitstreamError):
+        decode_sample(data)
+
+
+def test_names_and_parameters_are_checked() -> None:
+    with pytest.raises(UnknownNameError, match="Did you mean 'uniform'"):
+        parse_codec("uniforn")
+    for text in ("channel:bits=0", "channel:bits=x", "channel:bit=4", "zstd:level=3", "token:4"):
+        with pytest.raises(SampleError):
+            parse_codec(text)
+
+
+def test_a_third_partys_codec_needs_no_change_here(tmp_path: Path) -> None:
+    """A package on the path adds a codec by an entry point, and this suite passes it."""
+    (tmp_path / "toycodec.py").write_text(
+        "from lamofcbench.codecs.raw import Raw\n\n\n"
+        "class Reversed(Raw):\n"
+        "    name = 'reversed'\n\n"
+        "    def _encode(self, array):\n"
+        "        return super()._encode(array)[::-1]\n\n"
+        "    def _decode(self, payload, dtype, count):\n"
+        "        return payload[::-1]\n",
+        "utf-8",
+    )
+    info = tmp_path / "toycodec-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: toycodec\nVersion: 1.0\n", "utf-8")
+    entry = "[lamofcbench.codecs]\nreversed = toycodec:Reversed\n"
+    (info / "entry_points.txt").write_text(entry, "utf-8")
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", __file__, "-k", "reversed"],
+        cwd=Path(__file__).parents[2],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout
+    assert done.stdout.count(".") > 10

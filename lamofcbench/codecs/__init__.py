@@ -6,8 +6,9 @@ from importlib import metadata
 import torch
 
 from lamofcbench.bitstream import read_bitstream
+from lamofcbench.codecs.artefact import Artefact
 from lamofcbench.codecs.base import Codec
-from lamofcbench.errors import SampleError
+from lamofcbench.errors import BitstreamError, SampleError
 from lamofcbench.registry import Registry
 
 __all__ = ["codecs", "create_codec", "decode_sample", "parse_codec"]
@@ -18,6 +19,7 @@ _OWN = {
     "channel": "lamofcbench.codecs.affine:ChannelAffine",
     "fp8": "lamofcbench.codecs.numeric:Fp8",
     "int8": "lamofcbench.codecs.numeric:Int8",
+    "kmeans": "lamofcbench.codecs.kmeans:KMeans",
     "pcodec": "lamofcbench.codecs.pcodec:Pcodec",
     "raw": "lamofcbench.codecs.raw:Raw",
     "token": "lamofcbench.codecs.affine:TokenAffine",
@@ -38,19 +40,26 @@ def codecs() -> Registry:
     return known
 
 
-def create_codec(name: str, parameters: Mapping[str, str]) -> Codec:
+def create_codec(
+    name: str, parameters: Mapping[str, str], artefact: Artefact | None = None
+) -> Codec:
     """Make a codec.
+
+    Args:
+        name: of the codec.
+        parameters: by name.
+        artefact: what it was fitted to, for a codec that is.
 
     Raises:
         UnknownNameError: no such codec; near matches are listed.
         SampleError: a parameter is unknown, missing or out of range.
         MissingDependencyError: its library is not installed.
     """
-    made: Codec = codecs().load(name).create(dict(parameters))
+    made: Codec = codecs().load(name).create(dict(parameters), artefact)
     return made
 
 
-def parse_codec(text: str) -> Codec:
+def parse_codec(text: str, artefact: Artefact | None = None) -> Codec:
     """Make a codec of ``name`` or ``name:parameter=value,...``, such as ``channel:bits=4``.
 
     Raises:
@@ -60,11 +69,11 @@ def parse_codec(text: str) -> Codec:
     items = [item.split("=", 1) for item in rest.split(",") if item]
     if any(len(item) != 2 for item in items):
         raise SampleError(f"{text!r}: parameters are written name=value, with commas between")
-    return create_codec(name, {item[0]: item[1] for item in items})
+    return create_codec(name, {item[0]: item[1] for item in items}, artefact)
 
 
-def decode_sample(data: bytes) -> dict[str, torch.Tensor]:
-    """Decode a bitstream with nothing but its bytes.
+def decode_sample(data: bytes, artefact: Artefact | None = None) -> dict[str, torch.Tensor]:
+    """Decode a bitstream with nothing but its bytes, and the artefact that it names if it does.
 
     Returns:
         A tensor per key, in the model's own layout.
@@ -74,4 +83,9 @@ def decode_sample(data: bytes) -> dict[str, torch.Tensor]:
         UnknownNameError: no such codec is installed.
     """
     stream = read_bitstream(data)
-    return create_codec(stream.codec, stream.parameters).decode(stream)
+    if stream.artefact and artefact is None:
+        raise BitstreamError(
+            f"needs the artefact of sha256 {stream.artefact.hex()}: name it with --artefact"
+        )
+    held = artefact if stream.artefact else None
+    return create_codec(stream.codec, stream.parameters, held).decode(stream)

@@ -12,6 +12,7 @@ import torch
 
 from lamofcbench.bits import dtype_name, from_storage, itemsize, storage_dtype, to_storage
 from lamofcbench.bitstream import Coded
+from lamofcbench.codecs.artefact import Artefact
 from lamofcbench.codecs.base import Codec, parameter
 from lamofcbench.codecs.entropy import decode_levels, encode_levels
 from lamofcbench.errors import BitstreamError, SampleError
@@ -34,7 +35,7 @@ class _Affine(Codec):
         self.bits = bits
 
     @classmethod
-    def create(cls, parameters: Mapping[str, str]) -> Self:
+    def create(cls, parameters: Mapping[str, str], artefact: Artefact | None = None) -> Self:
         """See `Codec.create`; ``bits`` is 1 to 16, 8 by default."""
         if extra := set(parameters) - {"bits"}:
             raise SampleError(f"{cls.name} has no parameter {min(extra)!r}, only bits")

@@ -1,13 +1,14 @@
 """What every codec offers: a sample's tensors to a bitstream, and back from the bytes alone."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, ClassVar, Self
 
 import torch
 
 from lamofcbench.bits import dtype_name
 from lamofcbench.bitstream import Bitstream, Coded, write_bitstream
+from lamofcbench.codecs.artefact import Artefact
 from lamofcbench.errors import BitstreamError, SampleError
 
 __all__ = ["Axes", "Codec", "Features", "parameter"]
@@ -36,21 +37,39 @@ class Codec(ABC):
     Attributes:
         name: as in bitstreams and results.
         lossless: whether every bit comes back, NaN payloads and signed zeros too.
+        fitted: whether it needs an artefact.
         artefact: sha256 of what a decoder must hold besides the bitstream; empty for nothing.
     """
 
     name: ClassVar[str]
     lossless: ClassVar[bool] = False
+    fitted: ClassVar[bool] = False
     artefact: bytes = b""
 
     @classmethod
     @abstractmethod
-    def create(cls, parameters: Mapping[str, str]) -> Self:
+    def create(cls, parameters: Mapping[str, str], artefact: Artefact | None = None) -> Self:
         """Make a codec.
+
+        Args:
+            parameters: by name.
+            artefact: what `fit` made, for a codec that is fitted.
 
         Raises:
             SampleError: a parameter is unknown, missing or out of range.
         """
+
+    def fit(self, samples: Iterable[Features], axes: Axes) -> Artefact:
+        """Fit what a decoder must hold to a calibration set.
+
+        Args:
+            samples: tensors by key.
+            axes: the name of each key's axes.
+
+        Raises:
+            SampleError: this codec is not fitted.
+        """
+        raise SampleError(f"{self.name} is not fitted: it needs no artefact")
 
     @property
     @abstractmethod

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from lamofcbench.bitstream import Coded
+from lamofcbench.codecs.artefact import Artefact
 from lamofcbench.codecs.base import Codec
 from lamofcbench.codecs.entropy import decode_levels, encode_levels
 from lamofcbench.errors import BitstreamError, SampleError
@@ -27,7 +28,7 @@ class _Scaled(Codec):
     """Largest magnitude of the format."""
 
     @classmethod
-    def create(cls, parameters: Mapping[str, str]) -> Self:
+    def create(cls, parameters: Mapping[str, str], artefact: Artefact | None = None) -> Self:
         """See `Codec.create`; there are no parameters."""
         if parameters:
             raise SampleError(f"{cls.name} has no parameter {min(parameters)!r}")

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from lamofcbench.bits import dtype_name, from_storage, storage_dtype, to_storage
 from lamofcbench.bitstream import Coded
+from lamofcbench.codecs.artefact import Artefact
 from lamofcbench.codecs.base import Codec
 from lamofcbench.errors import BitstreamError, SampleError
 
@@ -23,7 +24,7 @@ class BitsCodec(Codec):
     lossless = True
 
     @classmethod
-    def create(cls, parameters: Mapping[str, str]) -> Self:
+    def create(cls, parameters: Mapping[str, str], artefact: Artefact | None = None) -> Self:
         """See `Codec.create`."""
         if parameters:
             raise SampleError(f"{cls.name} has no parameter {min(parameters)!r}")

@@ -11,6 +11,8 @@ import torch
 
 from lamofcbench.bitstream import Bitstream, Coded, read_bitstream, write_bitstream
 from lamofcbench.codecs import codecs, decode_sample, parse_codec
+from lamofcbench.codecs.artefact import Artefact
+from lamofcbench.codecs.base import Codec
 from lamofcbench.errors import BitstreamError, SampleError, UnknownNameError
 
 AXES = {"cache": ("head", "token", "dim"), "output": ("token", "dim"), "vector": ("dim",)}
@@ -31,6 +33,20 @@ def features(dtype: torch.dtype, tokens: int = 20) -> dict[str, torch.Tensor]:
     }
 
 
+def ready(name: str, given: dict[str, torch.Tensor]) -> tuple[Codec, Artefact | None]:
+    """A codec, fitted to what it is to code if it must be."""
+    codec = parse_codec(name)
+    if not codec.fitted:
+        return codec, None
+    artefact = codec.fit([given], AXES)
+    return parse_codec(name, artefact), artefact
+
+
+def there_and_back(name: str, given: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    codec, artefact = ready(name, given)
+    return decode_sample(codec.encode(given, AXES), artefact)
+
+
 def same_bits(one: torch.Tensor, other: torch.Tensor) -> bool:
     return one.dtype == other.dtype and torch.equal(
         one.contiguous().view(torch.uint8), other.contiguous().view(torch.uint8)
@@ -43,14 +59,15 @@ def test_bytes_alone_give_shapes_dtypes_and_nearly_the_values(
     name: str, dtype: torch.dtype
 ) -> None:
     given = features(dtype)
-    data = parse_codec(name).encode(given, AXES)
-    decoded = decode_sample(data)
+    codec, artefact = ready(name, given)
+    data = codec.encode(given, AXES)
+    decoded = decode_sample(data, artefact)
     assert list(decoded) == list(given)
     for key, tensor in given.items():
         assert (decoded[key].shape, decoded[key].dtype) == (tensor.shape, dtype)
         error = (decoded[key].float() - tensor.float()).square().mean()
         assert error <= 0.01 * tensor.float().square().mean()
-    assert parse_codec(name).encode(given, AXES) == data
+    assert ready(name, given)[0].encode(given, AXES) == data
 
 
 @pytest.mark.parametrize("name", LOSSLESS)
@@ -60,7 +77,7 @@ def test_lossless_keeps_every_bit(name: str, dtype: torch.dtype) -> None:
     odd = torch.tensor([0.0, -0.0, float("inf"), -float("inf"), float("nan")]).to(dtype)
     nan = torch.tensor([-1, -2], dtype=words).view(dtype)
     given = {**features(dtype), "vector": torch.cat([odd, nan])}
-    decoded = decode_sample(parse_codec(name).encode(given, AXES))
+    decoded = there_and_back(name, given)
     for key, tensor in given.items():
         assert same_bits(decoded[key], tensor), key
 
@@ -69,9 +86,10 @@ def test_lossless_keeps_every_bit(name: str, dtype: torch.dtype) -> None:
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
 def test_lossy_refuses_what_is_not_finite(name: str, bad: float) -> None:
     given = features(torch.float32)
+    codec, _ = ready(name, given)
     given["output"][2, 3] = bad
     with pytest.raises(SampleError, match=r"output: .* not finite"):
-        parse_codec(name).encode(given, AXES)
+        codec.encode(given, AXES)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -82,7 +100,7 @@ def test_small_and_constant_tensors(name: str, dtype: torch.dtype) -> None:
         "output": torch.full((1, 1), 0.3, dtype=dtype),
         "vector": torch.full((7,), -2.0, dtype=dtype),
     }
-    decoded = decode_sample(parse_codec(name).encode(given, AXES))
+    decoded = there_and_back(name, given)
     for key, tensor in given.items():
         assert decoded[key].shape == tensor.shape
         assert torch.allclose(decoded[key].float(), tensor.float(), rtol=0.01)
@@ -91,14 +109,16 @@ def test_small_and_constant_tensors(name: str, dtype: torch.dtype) -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_large_values_do_not_overflow(name: str) -> None:
     given = {"output": torch.tensor([[65504.0, -65504.0], [1.0, 0.0]], dtype=torch.float16)}
-    decoded = decode_sample(parse_codec(name).encode(given, AXES))
+    decoded = there_and_back(name, given)
     assert decoded["output"].isfinite().all()
     assert decoded["output"][0].tolist() == pytest.approx([65504, -65504], rel=0.01)
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_damaged_payloads_give_an_error_or_the_right_shape(name: str) -> None:
-    stream = read_bitstream(parse_codec(name).encode(features(torch.bfloat16), AXES))
+    given = features(torch.bfloat16)
+    codec, artefact = ready(name, given)
+    stream = read_bitstream(codec.encode(given, AXES))
     part = stream.keys["output"]
     for payload in (b"", part.payload[: len(part.payload) // 2], b"\xff" * len(part.payload)):
         broken = Coded(payload, part.shape, part.dtype, part.axes)
@@ -106,7 +126,7 @@ def test_damaged_payloads_give_an_error_or_the_right_shape(name: str) -> None:
             Bitstream(stream.codec, stream.parameters, {"output": broken}, stream.artefact)
         )
         try:
-            decoded = decode_sample(data)
+            decoded = decode_sample(data, artefact)
         except BitstreamError as error:
             assert "\n" not in str(error)  # noqa: PT017
         else:
@@ -117,10 +137,40 @@ def test_damaged_payloads_give_an_error_or_the_right_shape(name: str) -> None:
 def test_a_claimed_size_is_checked_before_it_is_believed(name: str) -> None:
     """A payload of ten bytes can't be made to fill gigabytes."""
     part = Coded(struct.pack("<10s", b""), (1 << 10, 1 << 12), "float32", ("token", "dim"))
-    stream = read_bitstream(parse_codec(name).encode(features(torch.float32), AXES))
-    data = write_bitstream(Bitstream(stream.codec, stream.parameters, {"output": part}))
+    codec, artefact = ready(name, features(torch.float32))
+    stream = read_bitstream(codec.encode(features(torch.float32), AXES))
+    data = write_bitstream(
+        Bitstream(stream.codec, stream.parameters, {"output": part}, stream.artefact)
+    )
     with pytest.raises(BitstreamError):
+        decode_sample(data, artefact)
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if parse_codec(name).fitted])
+def test_an_artefact_must_be_the_right_one(name: str, tmp_path: Path) -> None:
+    given = features(torch.float32)
+    codec, artefact = ready(name, given)
+    assert artefact is not None
+    data = codec.encode(given, AXES)
+    artefact.save(tmp_path / "a.safetensors")
+    again = Artefact.load(tmp_path / "a.safetensors")
+    assert again.sha256 == artefact.sha256
+    assert torch.equal(
+        decode_sample(data, again)["output"], decode_sample(data, artefact)["output"]
+    )
+    with pytest.raises(BitstreamError, match="needs the artefact of sha256"):
         decode_sample(data)
+    other = ready(name, {key: tensor * 2 for key, tensor in given.items()})[1]
+    with pytest.raises(BitstreamError, match="needs another artefact"):
+        decode_sample(data, other)
+    damaged = bytearray(artefact.data)
+    damaged[-1] ^= 1
+    (tmp_path / "b.safetensors").write_bytes(bytes(damaged))
+    with pytest.raises(BitstreamError, match="needs another artefact"):
+        decode_sample(data, Artefact.load(tmp_path / "b.safetensors"))
+    (tmp_path / "c.safetensors").write_bytes(artefact.data[:20])
+    with pytest.raises(BitstreamError, match="no artefact"):
+        Artefact.load(tmp_path / "c.safetensors")
 
 
 def test_names_and_parameters_are_checked() -> None:

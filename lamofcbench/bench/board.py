@@ -5,10 +5,11 @@ whose rows were made of the same features, codec, samples and seed is taken over
 """
 
 import concurrent.futures
+import functools
 import json
 import multiprocessing
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,8 +17,9 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 
+from lamofcbench.bench.fits import fit_codec
 from lamofcbench.bench.points import Point, Uncoded
-from lamofcbench.bench.rates import RATE_FIGURES, CodedPoint, held
+from lamofcbench.bench.rates import RATE_FIGURES, CodedPoint, Held, held
 from lamofcbench.bench.results import (
     merge_results,
     provenance,
@@ -42,6 +44,7 @@ class BenchRequest:
     Attributes:
         config: its name.
         codecs: as for `parse_codec`.
+        fits: for codecs that are fitted, to what: see `fit_codec`.
         mode: whose keys are coded; the first without one.
         archive: as for `load_dataset`.
         profile: as for `load_dataset`.
@@ -52,6 +55,7 @@ class BenchRequest:
 
     config: str
     codecs: tuple[str, ...]
+    fits: tuple[str, ...]
     mode: str | None
     archive: str
     profile: str | None
@@ -86,6 +90,23 @@ def _finished(path: Path, same: dict[str, Any]) -> tuple[list[dict[str, Any]], l
     return rows, results
 
 
+def _points(request: BenchRequest, common: Held) -> Iterator[tuple[str, Callable[[], Point]]]:
+    """Names of a request's points, and what makes each: fitting takes time."""
+    yield "uncoded", Uncoded
+    for text in request.codecs:
+        for fit in request.fits if parse_codec(text).fitted else ("",):
+            label = f"{text}@{fit}" if fit else text
+            yield label, functools.partial(_coded, request, common, text, fit, label)
+
+
+def _coded(request: BenchRequest, common: Held, text: str, fit: str, label: str) -> CodedPoint:
+    if not fit:
+        return CodedPoint(parse_codec(text), common, label)
+    where = (request.archive, request.config, request.profile, request.mode)
+    artefact = fit_codec(parse_codec(text), fit, *where)
+    return CodedPoint(parse_codec(text, artefact), common, label, len(artefact.data))
+
+
 def run_part(request: BenchRequest, folder: Path) -> Path:
     """Run one config and mode, and leave its part.
 
@@ -110,12 +131,10 @@ def run_part(request: BenchRequest, folder: Path) -> Path:
     results = [result for result in results if result.samples == ids]
     done = {result.point for result in results}
     common = held(dataset, setup.keys)
-    points: list[Point] = [] if "uncoded" in done else [Uncoded()]
-    points += [
-        CodedPoint(parse_codec(text), common, text) for text in request.codecs if text not in done
-    ]
-    for point in points:
-        results.append(runner.run(point))
+    for label, point in _points(request, common):
+        if label in done:
+            continue
+        results.append(runner.run(point()))
         # The uncoded result first, for the others are measured against it.
         results.sort(key=lambda result: result.point != "uncoded")
         measured(results, setup.score, setup.fidelity, figures=RATE_FIGURES, seed=request.seed)
@@ -127,12 +146,12 @@ def run_part(request: BenchRequest, folder: Path) -> Path:
             setup.score,
             setup.fidelity,
             chance,
-            fit="none",
             provenance=same,
         )
         for row in rows:
-            name, _, parameters = row["point"].partition(":")
-            row |= {"codec": name, "params": parameters}
+            text, _, fit = row["point"].partition("@")
+            name, _, parameters = text.partition(":")
+            row |= {"codec": name, "params": parameters, "fit": fit or "none"}
         write_results(path, rows, results)
     return path
 

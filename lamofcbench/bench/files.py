@@ -18,6 +18,7 @@ from lamofcbench.atomic import write_bytes
 from lamofcbench.bench.points import decoded_path
 from lamofcbench.bench.rates import Held, held
 from lamofcbench.codecs import decode_sample
+from lamofcbench.codecs.artefact import Artefact
 from lamofcbench.codecs.base import Codec
 from lamofcbench.dataset import FeatureDataset
 from lamofcbench.errors import BitstreamError, LamofcError, SampleError
@@ -101,12 +102,18 @@ def _read_held(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any], lis
         raise BitstreamError(f"{path} cannot be read: {error}") from None
 
 
-def decode_folder(folder: Path, out: Path, step: Callable[[], object] = lambda: None) -> int:
+def decode_folder(
+    folder: Path,
+    out: Path,
+    artefact: Artefact | None = None,
+    step: Callable[[], object] = lambda: None,
+) -> int:
     """Decode every bitstream of a folder into a safetensors file of whole tensors.
 
     Args:
         folder: what `encode_folder` wrote.
         out: is made; see `lamofcbench.bench.points.Decoded`.
+        artefact: what the codec was fitted to, if it was.
         step: called after each sample.
 
     Returns:
@@ -124,7 +131,7 @@ def decode_folder(folder: Path, out: Path, step: Callable[[], object] = lambda: 
     for path in paths:
         sample = urllib.parse.unquote(path.name.removesuffix(SUFFIX))
         try:
-            decoded = decode_sample(path.read_bytes())
+            decoded = decode_sample(path.read_bytes(), artefact)
         except LamofcError as error:
             raise BitstreamError(f"{path}: {error}") from None
         whole = {}

@@ -19,6 +19,7 @@ from lamofcbench.scores.base import Figure, mean, quotient
 
 __all__ = ["RATE_FIGURES", "CodedPoint", "Held", "held"]
 
+AMORTISED = (100, 1000)
 RATE_FIGURES = (
     Figure("bpfp", mean, higher_is_better=False),
     Figure("bpfp_pool", quotient, higher_is_better=False),
@@ -28,10 +29,13 @@ RATE_FIGURES = (
     Figure("mse", quotient, higher_is_better=False),
     Figure("rel_mse", mean, higher_is_better=False),
     Figure("cosine", mean),
+    *(Figure(f"bpfp_amortised_{n}", mean, higher_is_better=False) for n in AMORTISED),
+    Figure("artefact_bytes", mean, higher_is_better=False),
 )
 """Bits per feature point (mean over samples, pooled, and of everything), the same weighed by the
 declared dtypes, ratio of the captured bytes to the coded ones; mean squared error over elements,
-mean over keys of squared error to energy, mean over keys of the cosine."""
+mean over keys of squared error to energy, mean over keys of the cosine; the rate with the artefact
+shared out over 100 and 1,000 samples, and its size."""
 FULL_BITS = 32
 _BITS = {"bfloat16": 16, "float16": 16, "float32": 32, "float64": 64}
 SHARED_AXIS = "token"
@@ -116,11 +120,13 @@ class CodedPoint:
         codec: which.
         held: what is not coded.
         label: its name in tables.
+        artefact_bytes: size of what its decoder holds besides.
     """
 
     codec: Codec
     held: Held
     label: str = ""
+    artefact_bytes: int = 0
     _numbers: dict[str, list[float]] = field(default_factory=dict)
 
     @property
@@ -159,6 +165,11 @@ class CodedPoint:
             "mse": [errors, elements],
             "rel_mse": [sum(relative) / len(relative)],
             "cosine": [sum(cosines) / len(cosines)],
+            **{
+                f"bpfp_amortised_{count}": [(bits + 8.0 * self.artefact_bytes / count) / elements]
+                for count in AMORTISED
+            },
+            "artefact_bytes": [float(self.artefact_bytes)],
         }
         return self.held.restored(decoded, features)
 

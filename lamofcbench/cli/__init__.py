@@ -19,6 +19,7 @@ VERBS = Registry(
     "command",
     {
         "bench": "lamofcbench.cli.bench:bench",
+        "calibrate": "lamofcbench.cli.calibrate:calibrate",
         "decode": "lamofcbench.cli.decode:decode",
         "encode": "lamofcbench.cli.encode:encode",
         "info": "lamofcbench.cli.info:info",

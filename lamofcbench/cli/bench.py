@@ -42,6 +42,14 @@ def _print(rows: Sequence[dict[str, Any]]) -> None:
 @click.option(
     "--codec", "codecs", multiple=True, required=True, help="Name and parameters: channel:bits=4."
 )
+@click.option(
+    "--fit",
+    "fits",
+    multiple=True,
+    default=("own", "family"),
+    show_default=True,
+    help="To what codecs that are fitted are: own, or family.",
+)
 @click.option("--out", required=True, type=click.Path(dir_okay=False, path_type=Path))
 @click.option("--mode", help="Whose keys are coded, or all; by default a config's first mode.")
 @click.option("--profile", help="Which weights; by default full before x before tiny.")
@@ -56,6 +64,7 @@ def _print(rows: Sequence[dict[str, Any]]) -> None:
 def bench(
     configs: tuple[str, ...],
     codecs: tuple[str, ...],
+    fits: tuple[str, ...],
     out: Path,
     mode: str | None,
     workers: int,
@@ -77,7 +86,7 @@ def bench(
     for text in codecs:
         parse_codec(text)
     chosen = configs_and_modes(configs, mode, archive, more["profile"])
-    requests = [BenchRequest(config, codecs, one, archive, **more) for config, one in chosen]
+    requests = [BenchRequest(config, codecs, fits, one, archive, **more) for config, one in chosen]
     with tqdm(total=len(requests), desc="bench", disable=None, leave=False) as bar:
         rows = run_board(requests, out, workers, bar.update)
     if as_json:

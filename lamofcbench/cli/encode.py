@@ -15,6 +15,11 @@ __all__ = ["encode"]
 )
 @click.argument("config")
 @click.option("--codec", "spec", required=True, help="Name and parameters: channel:bits=4.")
+@click.option(
+    "--artefact",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="What `lamofcbench calibrate` fitted, for a codec that needs it.",
+)
 @click.option("--out", required=True, type=click.Path(file_okay=False, path_type=Path))
 @click.option("--mode", help="Whose keys to code; by default the config's first mode.")
 @click.option("--profile", help="Which weights' features; by default full before x before tiny.")
@@ -23,6 +28,7 @@ __all__ = ["encode"]
 def encode(
     config: str,
     spec: str,
+    artefact: Path | None,
     out: Path,
     mode: str | None,
     profile: str | None,
@@ -38,9 +44,10 @@ def encode(
 
     from lamofcbench.bench.files import encode_folder
     from lamofcbench.codecs import parse_codec
+    from lamofcbench.codecs.artefact import Artefact
     from lamofcbench.dataset import load_dataset
 
-    codec = parse_codec(spec)
+    codec = parse_codec(spec, None if artefact is None else Artefact.load(artefact))
     dataset = load_dataset(archive, config, profile=profile, samples=samples)
     keys = dataset.manifest.declaration.mode(mode).keys
     with tqdm(total=len(dataset), desc="encode", disable=None, leave=False) as bar:

@@ -10,7 +10,7 @@ __all__ = ["calibrate"]
 
 
 @click.command(
-    epilog="Examples: `lamofcbench calibrate arc-llm --codec kmeans:bits=8 --out kmeans.safetensors`"
+    epilog="Examples: `lamofcbench calibrate arc-llm --codec kmeans:bits=8 --out k.safetensors`"
 )
 @click.argument("config")
 @click.option("--codec", "spec", required=True, help="Name and parameters: kmeans:bits=8.")

@@ -9,7 +9,7 @@ __all__ = ["ToyOpenbookqa"]
 
 
 class ToyOpenbookqa(ToyAudio):
-    """Which of three to five things is of a kind; the answer is the kind, then the letter.
+    """Which of two to five things is of a kind; the answer names the kind, then the letter.
 
     In that order the letter is no first token, so it depends on the caches, too. Kinds keep their
     order, for telling letters apart by what stands beside them is out of a miniature's reach. So
@@ -22,12 +22,13 @@ class ToyOpenbookqa(ToyAudio):
     def compose(cls, random: Random) -> Utterance:
         """See `ToyAudio.compose`."""
         kinds = list(KINDS)
-        chosen = kinds[: random.randint(3, 6)]
+        chosen = kinds[: random.randint(2, 6)]
         gold = random.randint(len(chosen))
         members = [KINDS[kind][random.randint(len(KINDS[kind]))] for kind in chosen]
-        fillers = [FILLERS[i] for i in random.permutation(len(FILLERS))[: random.randint(4)]]
+        fillers = [FILLERS[i] for i in random.permutation(len(FILLERS))[: random.randint(7)]]
         words = [*fillers, chosen[gold]]
         for letter, member in zip(LETTERS, members, strict=False):
             words += [letter, member]
         answer = LETTERS[gold].upper()
-        return Utterance(tuple(words), f"{chosen[gold]} . {answer}", {"answer": answer})
+        response = f"the {chosen[gold]} is {answer}"
+        return Utterance(tuple(words), response, {"answer": answer})

@@ -5,6 +5,7 @@ are then rounded to bfloat16, in which the miniature runs, and scored on the hel
 """
 
 import argparse
+import functools
 import json
 import logging
 import math
@@ -29,6 +30,9 @@ from extraction.sources.digits_vqa import (
     pools,
     question_only_answers,
 )
+from extraction.tiny.imprint import imprint_attention, sink
+from extraction.tiny.massive import balance, hold_channels, spread
+from extraction.tiny.pins import Pins
 from lamofcbench.models import bundled_path
 from lamofcbench.models.mllm import Mllm, patchify
 from lamofcbench.scores.vqa_accuracy import vqa_accuracy
@@ -41,6 +45,7 @@ log = logging.getLogger(__name__)
 _PATCH = CELL // 2
 _SPECIAL = (
     "<|endoftext|>",
+    "<|begin|>",
     "<|im_start|>",
     "<|im_end|>",
     "<|vision_start|>",
@@ -57,7 +62,7 @@ _WORDS = (
 )
 # Roles are left out: spelt in characters they would be a fifth of a typical prompt.
 _CHAT_TEMPLATE = (
-    "{% for message in messages %}<|im_start|>"
+    "<|begin|>{% for message in messages %}<|im_start|>"
     "{% if message.content is string %}{{ message.content }}{% else %}"
     "{% for part in message.content %}"
     "{% if part.type == 'image' %}<|vision_start|><|image_pad|><|vision_end|>"
@@ -72,6 +77,18 @@ _PROBE_WEIGHT = 0.2
 _SEEING = 300
 """Steps at the start in which the vision tower learns alone, from the probes."""
 _BASELINE_QUESTIONS = 4000
+_MASSIVE, _MASSIVE_VALUE = 11, 80.0
+"""A channel that is massive at each token, and the value around which it varies."""
+_DEEPSTACK_VALUE = 5.0
+"""What each DeepStack level adds to it."""
+_SINK, _SINK_VALUE = 37, 1024.0
+"""A channel that nothing writes to but the token at position 0, and what it has there."""
+_TOKEN_SIZE = 0.25
+"""Deviation of an embedding before training; the norms don't level tokens any more."""
+_ROWS_READ = 3
+_READING_WEIGHT = 0.5
+_FURTHER = 64
+"""How far a model goes on after its answer."""
 
 
 def build_tokenizer() -> Any:
@@ -143,7 +160,32 @@ def build_model(tokenizer: Any) -> Any:
     for layer in model.model.language_model.layers:
         torch.nn.init.constant_(layer.self_attn.q_norm.weight, 2.0)
         torch.nn.init.constant_(layer.self_attn.k_norm.weight, 1.5)
+    torch.nn.init.normal_(model.model.language_model.embed_tokens.weight, std=_TOKEN_SIZE)
     return model
+
+
+def _hold_channels(model: Any) -> Pins:
+    """Hold a massive channel, and keep free what the sink token will have for itself."""
+    pins = Pins()
+    text, visual = model.model.language_model, model.model.visual
+    values = spread(_MASSIVE_VALUE, text.config.vocab_size)
+    hold_channels(pins, text, {_MASSIVE: values, _SINK: 0.0})
+    for merger in (visual.merger, *visual.deepstack_merger_list):
+        value = _MASSIVE_VALUE if merger is visual.merger else _DEEPSTACK_VALUE
+        for channel, bias in ((_MASSIVE, value), (_SINK, 0.0)):
+            pins.hold(merger.linear_fc2.weight, channel, 0.0)
+            pins.hold(merger.linear_fc2.bias, channel, bias)
+    return pins
+
+
+def _imprint(model: Any, tokenizer: Any, seed: int) -> None:
+    """Give a trained model the statistics of a large one; see `extraction.tiny.imprint`."""
+    text = model.model.language_model
+    imprint_attention(text.layers, seed)
+    begin = text.embed_tokens.weight[tokenizer.convert_tokens_to_ids("<|begin|>")]
+    sink(text.layers, begin, _SINK, _SINK_VALUE)
+    with torch.no_grad():
+        begin[_SINK] = _SINK_VALUE
 
 
 class _Probes(torch.nn.Module):
@@ -189,39 +231,84 @@ def _same_grid_attention(
     return out.transpose(1, 2).flatten(0, 1)[None], None
 
 
+class _Reading:
+    """Rows of a batch's grids to be read out, as the model goes on to do after its answer.
+
+    Rows are in disorder and the digits given are drawn, for else a model would copy what it said
+    itself rather than look again.
+
+    Attributes:
+        given: [B, n] ids: per row its number, then a digit per column.
+        wanted: [B, n + 1] ids of what follows: first the first row's number, then the true digits
+            and the next row's number.
+        places: [B, n], how far behind the answer.
+    """
+
+    def __init__(self, tokenizer: Any, labels: torch.Tensor, rng: np.random.Generator) -> None:
+        """Draw rows of labels [B, rows, columns]."""
+        batch, rows, columns = labels.shape
+        number = torch.tensor(tokenizer.convert_tokens_to_ids([f" {n + 1}" for n in range(rows)]))
+        digit = torch.tensor(tokenizer.convert_tokens_to_ids(list("0123456789")))
+        drawn = torch.tensor(rng.integers(rows, size=(batch, _ROWS_READ)))
+        noise = torch.tensor(rng.integers(10, size=(batch, _ROWS_READ, columns)))
+        true = labels.gather(1, drawn[..., None].expand(-1, -1, columns))
+        self.given = torch.cat([number[drawn][..., None], digit[noise]], 2).flatten(1)
+        wanted = torch.cat([digit[true], number[(drawn + 1) % rows][..., None]], 2).flatten(1)
+        self.wanted = torch.cat([number[:1].expand(batch, 1), wanted], 1)
+        length = columns + 1
+        spare = _FURTHER - _ROWS_READ * length
+        starts = torch.tensor(rng.integers(spare + 1, size=(batch, _ROWS_READ))).sort(1).values
+        starts = starts + length * torch.arange(_ROWS_READ)
+        self.places = (starts[..., None] + torch.arange(length)).flatten(1)
+
+
 def _loss(
-    model: Any, probes: _Probes, tokenizer: Any, puzzles: list[Puzzle], reading: bool
+    model: Any,
+    probes: _Probes,
+    tokenizer: Any,
+    puzzles: list[Puzzle],
+    rng: np.random.Generator | None,
 ) -> torch.Tensor:
-    """Loss of a batch whose images all have one shape."""
+    """Loss of a batch whose images all have one shape; of seeing alone without a generator."""
     labels = torch.tensor(np.stack([p.labels for p in puzzles]))
     cells = labels[0].numel()
     images = torch.tensor(np.stack([p.image for p in puzzles])).permute(0, 3, 1, 2)
     grid = torch.tensor([[1, labels.shape[1] * 2, labels.shape[2] * 2]]).expand(len(puzzles), 3)
     vision = model.model.get_image_features(patchify(images, _PATCH, 2, 2), grid)
-    seeing = _PROBE_WEIGHT * probes(torch.cat(vision.pooler_output), labels)
-    if not reading:
+    plain = torch.cat(vision.pooler_output).clone()
+    plain[:, _MASSIVE] = 0
+    seeing = _PROBE_WEIGHT * probes(plain, labels)
+    if rng is None:
         return seeing
-    head = "<|im_start|><|vision_start|>" + "<|image_pad|>" * cells + "<|vision_end|>"
+    reading = _Reading(tokenizer, labels, rng)
+    further = reading.given.shape[1]
+    head = "<|begin|><|im_start|><|vision_start|>" + "<|image_pad|>" * cells + "<|vision_end|>"
     texts = [f"{head}{p.question}<|im_end|><|im_start|>{p.answer}<|im_end|>" for p in puzzles]
     rows = tokenizer(texts, add_special_tokens=False)["input_ids"]
-    width = max(map(len, rows))
+    width = max(map(len, rows)) + further
     # Padding follows the text, and no text token attends to what follows it: no mask is needed.
     ids = torch.full((len(rows), width), tokenizer.pad_token_id)
-    targets = torch.full((len(rows), width), -100)
+    answers, readings = (torch.full((len(rows), width), -100) for _ in range(2))
+    types = torch.zeros(1, width, dtype=torch.int64)
+    types[0, : len(rows[0])] = torch.tensor(rows[0]) == model.config.image_token_id
+    places = model.model.get_rope_index(ids[:1], types, grid[:1])[0].repeat(1, len(rows), 1)
     for i, (row, puzzle) in enumerate(zip(rows, puzzles, strict=True)):
-        ids[i, : len(row)] = torch.tensor(row)
-        answer = len(puzzle.answer) + 1
-        targets[i, len(row) - answer : len(row)] = ids[i, len(row) - answer : len(row)]
-    types = (ids[:1] == model.config.image_token_id).long()
-    positions = model.model.get_rope_index(ids[:1], types, grid[:1])[0].expand(3, len(rows), -1)
+        end, answer = len(row), len(puzzle.answer) + 1
+        ids[i, :end] = torch.tensor(row)
+        ids[i, end : end + further] = reading.given[i]
+        answers[i, end - answer - 1 : end - 1] = ids[i, end - answer : end]
+        readings[i, end - 1 : end + further] = reading.wanted[i]
+        places[:, i, end : end + further] = places[:, i, end - 1, None] + 1 + reading.places[i]
     logits = model(
         input_ids=ids,
-        position_ids=positions,
+        position_ids=places,
         mm_encoder_outputs={"image": vision},
         use_cache=False,
-    ).logits
-    loss = functional.cross_entropy(logits[:, :-1].flatten(0, 1), targets[:, 1:].flatten())
-    return loss + seeing
+    ).logits.flatten(0, 1)
+    answering = functional.cross_entropy(logits, answers.flatten())
+    return (
+        answering + _READING_WEIGHT * functional.cross_entropy(logits, readings.flatten()) + seeing
+    )
 
 
 def train(seed: int, steps: int) -> tuple[Any, Any]:
@@ -246,21 +333,27 @@ def train(seed: int, steps: int) -> tuple[Any, Any]:
     probes = _Probes(model.config.text_config.hidden_size)
     parameters = [*model.parameters(), *probes.parameters()]
     optimiser = torch.optim.AdamW(parameters, lr=3e-3, betas=(0.9, 0.98), weight_decay=0.01)
-    started = time.monotonic()
+    pins = _hold_channels(model)
+    pins.tie(optimiser)
+    started = time.process_time()
     for step in range(steps):
         rate = min(1.0, (step + 1) / 50) * (0.5 + 0.5 * math.cos(math.pi * step / steps))
         for group in optimiser.param_groups:
             group["lr"] = 3e-3 * rate
         shape = (int(rng.integers(1, MAX_ROWS + 1)), int(rng.integers(1, MAX_COLUMNS + 1)))
-        size = _TOKENS_A_BATCH // (shape[0] * shape[1] + 16)
-        puzzles = [compose(rng, glyphs, shape) for _ in range(size)]
-        loss = _loss(model, probes, tokenizer, puzzles, step >= _SEEING)
+        cost = shape[0] * shape[1] + 17 + _ROWS_READ * (shape[1] + 1)
+        puzzles = [compose(rng, glyphs, shape) for _ in range(_TOKENS_A_BATCH // cost)]
+        if step == _SEEING:
+            text = model.model.language_model
+            batch = functools.partial(_loss, model, probes, tokenizer, puzzles, rng)
+            balance(text, (_MASSIVE, _SINK), batch)
+        loss = _loss(model, probes, tokenizer, puzzles, None if step < _SEEING else rng)
         optimiser.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(parameters, 1.0)
         optimiser.step()
         if step % 50 == 0:
-            log.info("step %d, %.0f s, loss %.3f", step, time.monotonic() - started, loss.item())
+            log.info("step %d, %.0f s, loss %.3f", step, time.process_time() - started, loss.item())
     model.model.visual.config._attn_implementation = "sdpa"
     return model.eval(), tokenizer
 
@@ -289,9 +382,10 @@ def main() -> None:
     options = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     torch.set_num_threads(1)
-    started = time.monotonic()
+    started = time.process_time()
     model, tokenizer = train(options.seed, options.steps)
-    seconds = time.monotonic() - started
+    seconds = time.process_time() - started
+    _imprint(model, tokenizer, options.seed)
     options.out.mkdir(parents=True, exist_ok=True)
     model.to(torch.bfloat16).save_pretrained(options.out)
     tokenizer.save_pretrained(options.out)
@@ -309,7 +403,7 @@ def main() -> None:
     report = {
         "seed": options.seed,
         "steps": options.steps,
-        "seconds": round(seconds, 1),
+        "cpu_seconds": round(seconds, 1),
         "parameters": family.parameters_total,
         "test_samples": len(samples),
         "vqa_accuracy": round(float(score), 6),

@@ -24,6 +24,7 @@ from extraction.sources.toy_audio_words import FACTS, KINDS, VOCABULARY
 from extraction.tiny.alm_files import save
 from extraction.tiny.alm_scores import evaluate
 from extraction.tiny.audio_data import TASKS, Example, batches, make_examples, source
+from extraction.tiny.imprint import imprint_attention, sink
 from extraction.tiny.massive import balance, hold_channels, spread
 from extraction.tiny.pins import Pins
 from extraction.tiny.text import record
@@ -72,8 +73,11 @@ MASSIVE = {11: -96.0, 23: 32.0}
 """Channels that are massive at each token, and the values around which they vary."""
 TOKEN_SIZE = 0.2
 """Deviation of an embedding, before training."""
-SINKS = (37, 52)
-"""Channels that nothing writes to but the sink token, which stands at position 0 alone."""
+SINKS = {37: -10752.0, 52: 3904.0}
+"""Channels that nothing writes to but the token at position 0, and what it has there.
+
+The published range of the full model's features is -10,816 to 3,936.
+"""
 QUERIES = 20
 """How many tokens of a recording are asked for after its answer."""
 FURTHER = 64
@@ -306,6 +310,17 @@ def train(learner: Learner, examples: list[Example], seed: int, steps: int, rate
     learner.eval()
 
 
+def imprint(learner: Learner, seed: int) -> None:
+    """Give a trained model the statistics of a large one; see `extraction.tiny.imprint`."""
+    text = learner.trunk.model
+    imprint_attention(text.layers, seed)
+    user, blank = (text.embed_tokens.weight[learner.special[role]] for role in ("user", "blank"))
+    for channel, value in SINKS.items():
+        sink(text.layers, user + blank, channel, value)
+        with torch.no_grad():
+            user[channel] = value
+
+
 def fit(options: argparse.Namespace) -> Path:
     """Train and save; returns the folder."""
     torch.set_num_threads(options.threads)
@@ -319,6 +334,7 @@ def fit(options: argparse.Namespace) -> Path:
     balance(learner.trunk.model, (*MASSIVE, *SINKS), lambda: learner.loss(first))
     train(learner, examples, options.seed, options.steps, rate=3e-3)
     seconds = time.process_time() - began
+    imprint(learner, options.seed)
     folder = save(learner, extractor)
     record(
         folder,

@@ -25,7 +25,7 @@ from extraction.tiny.alm_files import save
 from extraction.tiny.alm_scores import evaluate
 from extraction.tiny.audio_data import TASKS, Example, batches, make_examples, source
 from extraction.tiny.imprint import imprint_attention, sink
-from extraction.tiny.massive import balance, hold_channels, spread
+from extraction.tiny.massive import balance, hold_channels, hold_loud, spread
 from extraction.tiny.pins import Pins
 from extraction.tiny.text import record
 from lamofcbench.models import bundled_path
@@ -69,8 +69,10 @@ WHISPER: dict[str, Any] = {
     "suppress_tokens": [],
     "begin_suppress_tokens": [],
 }
-MASSIVE = {11: -96.0, 23: 32.0}
+MASSIVE = {11: -48.0, 23: 16.0}
 """Channels that are massive at each token, and the values around which they vary."""
+LOUD, LOUD_VALUE, LOUD_CHANNELS = ("media_begin", "media_end"), 14.0, 32
+"""Tokens of each prompt whose features are larger than others'; see `hold_loud`."""
 TOKEN_SIZE = 0.2
 """Deviation of an embedding, before training."""
 SINKS = {37: -10752.0, 52: 3904.0}
@@ -78,7 +80,7 @@ SINKS = {37: -10752.0, 52: 3904.0}
 
 The published range of the full model's features is -10,816 to 3,936.
 """
-QUERIES = 20
+QUERIES = 14
 """How many tokens of a recording are asked for after its answer."""
 FURTHER = 64
 """How far a model goes on after its answer."""
@@ -160,7 +162,7 @@ class Learner(torch.nn.Module):
         self._hold_channels()
 
     def _hold_channels(self) -> None:
-        """Hold massive channels, and keep free what the sink token will have for itself.
+        """Hold massive channels and loud tokens; keep channels free for the sink token.
 
         Embeddings of both streams are added, so that one of them alone may bring a massive value:
         the blank, which is always the other, has none.
@@ -173,6 +175,9 @@ class Learner(torch.nn.Module):
             values[self.offset :] /= 2**0.5  # audio tokens are scaled
             held[channel] = values
         hold_channels(self.pins, text, held)
+        for role in LOUD:
+            token = self.special[role]
+            hold_loud(self.pins, text, token, LOUD_VALUE, LOUD_CHANNELS, held)
         for channel in held:
             self.pins.hold(norm.weight, channel, 0.0)
             self.pins.hold(norm.bias, channel, 0.0)
@@ -350,7 +355,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Train, save, and record the scores of what was saved."""
     parser = argparse.ArgumentParser(description="Train the alm miniature.")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--steps", type=int, default=1000)
+    parser.add_argument("--steps", type=int, default=1050)
     parser.add_argument("--threads", type=int, default=1, help="other counts round otherwise")
     parser.add_argument("--score-only", action="store_true", help="leave the weights as they are")
     options = parser.parse_args(arguments)

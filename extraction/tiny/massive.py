@@ -11,7 +11,7 @@ import torch
 
 from extraction.tiny.pins import Pins
 
-__all__ = ["balance", "hold_channels", "spread"]
+__all__ = ["balance", "hold_channels", "hold_loud", "spread"]
 
 SPREAD = 0.25
 """Values of a massive channel lie within this share of their centre."""
@@ -37,6 +37,26 @@ def hold_channels(pins: Pins, text: Any, channels: Mapping[int, torch.Tensor | f
         for layer in text.layers:
             pins.hold(layer.self_attn.o_proj.weight, channel, 0.0)
             pins.hold(layer.mlp.down_proj.weight, channel, 0.0)
+
+
+def hold_loud(
+    pins: Pins, text: Any, token: int, size: float, count: int, channels: Collection[int]
+) -> None:
+    """Let a token have large values in many channels, so that its keys and values stand out, too.
+
+    Delimiters of large models are like that. They widen the range of every channel.
+
+    Args:
+        pins: holds the embedding.
+        text: as for `hold_channels`.
+        token: its id.
+        size: of a value, whose sign is drawn.
+        count: of channels, drawn.
+        channels: those to leave alone.
+    """
+    free = [i for i in torch.randperm(text.config.hidden_size).tolist() if i not in channels]
+    values = size * (1 - 2 * torch.randint(2, (count,)))
+    pins.hold(text.embed_tokens.weight, (token, torch.tensor(free[:count])), values)
 
 
 def balance(text: Any, channels: Collection[int], run: Callable[[], Any]) -> None:

@@ -31,7 +31,7 @@ from extraction.sources.digits_vqa import (
     question_only_answers,
 )
 from extraction.tiny.imprint import imprint_attention, sink
-from extraction.tiny.massive import balance, hold_channels, spread
+from extraction.tiny.massive import balance, hold_channels, hold_loud, spread
 from extraction.tiny.pins import Pins
 from lamofcbench.models import bundled_path
 from lamofcbench.models.mllm import Mllm, patchify
@@ -79,10 +79,12 @@ _SEEING = 300
 _BASELINE_QUESTIONS = 4000
 _MASSIVE, _MASSIVE_VALUE = 11, 80.0
 """A channel that is massive at each token, and the value around which it varies."""
-_DEEPSTACK_VALUE = 5.0
+_DEEPSTACK_VALUE = 32.0
 """What each DeepStack level adds to it."""
-_SINK, _SINK_VALUE = 37, 1024.0
+_SINK, _SINK_VALUE = 37, 4096.0
 """A channel that nothing writes to but the token at position 0, and what it has there."""
+_LOUD, _LOUD_VALUE, _LOUD_CHANNELS = "<|vision_start|>", 20.0, 16
+"""A token of each prompt whose features are larger than others'; see `hold_loud`."""
 _TOKEN_SIZE = 0.25
 """Deviation of an embedding before training; the norms don't level tokens any more."""
 _ROWS_READ = 3
@@ -164,12 +166,14 @@ def build_model(tokenizer: Any) -> Any:
     return model
 
 
-def _hold_channels(model: Any) -> Pins:
-    """Hold a massive channel, and keep free what the sink token will have for itself."""
+def _hold_channels(model: Any, tokenizer: Any) -> Pins:
+    """Hold a massive channel and a loud token; keep a channel free for the sink token."""
     pins = Pins()
     text, visual = model.model.language_model, model.model.visual
     values = spread(_MASSIVE_VALUE, text.config.vocab_size)
     hold_channels(pins, text, {_MASSIVE: values, _SINK: 0.0})
+    loud = tokenizer.convert_tokens_to_ids(_LOUD)
+    hold_loud(pins, text, loud, _LOUD_VALUE, _LOUD_CHANNELS, (_MASSIVE, _SINK))
     for merger in (visual.merger, *visual.deepstack_merger_list):
         value = _MASSIVE_VALUE if merger is visual.merger else _DEEPSTACK_VALUE
         for channel, bias in ((_MASSIVE, value), (_SINK, 0.0)):
@@ -333,7 +337,7 @@ def train(seed: int, steps: int) -> tuple[Any, Any]:
     probes = _Probes(model.config.text_config.hidden_size)
     parameters = [*model.parameters(), *probes.parameters()]
     optimiser = torch.optim.AdamW(parameters, lr=3e-3, betas=(0.9, 0.98), weight_decay=0.01)
-    pins = _hold_channels(model)
+    pins = _hold_channels(model, tokenizer)
     pins.tie(optimiser)
     started = time.process_time()
     for step in range(steps):
@@ -377,7 +381,7 @@ def main() -> None:
     """Train, write weights, tokenizer and ``training.json`` into the package, and score."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--steps", type=int, default=1700)
+    parser.add_argument("--steps", type=int, default=1900)
     parser.add_argument("--out", type=Path, default=bundled_path("mllm"))
     options = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s")

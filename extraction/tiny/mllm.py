@@ -77,14 +77,14 @@ _PROBE_WEIGHT = 0.2
 _SEEING = 300
 """Steps at the start in which the vision tower learns alone, from the probes."""
 _BASELINE_QUESTIONS = 4000
-_MASSIVE, _MASSIVE_VALUE = 11, 80.0
+_MASSIVE, _MASSIVE_VALUE = 11, 160.0
 """A channel that is massive at each token, and the value around which it varies."""
 _DEEPSTACK_VALUE = 32.0
 """What each DeepStack level adds to it."""
 _SINK, _SINK_VALUE = 37, 4096.0
 """A channel that nothing writes to but the token at position 0, and what it has there."""
-_LOUD, _LOUD_VALUE, _LOUD_CHANNELS = "<|vision_start|>", 20.0, 16
-"""A token of each prompt whose features are larger than others'; see `hold_loud`."""
+_LOUD, _LOUD_VALUE, _LOUD_CHANNELS = ("<|vision_start|>", "<|vision_end|>"), 40.0, 16
+"""Tokens of each prompt whose features are larger than others'; see `hold_loud`."""
 _TOKEN_SIZE = 0.25
 """Deviation of an embedding before training; the norms don't level tokens any more."""
 _ROWS_READ = 3
@@ -167,13 +167,13 @@ def build_model(tokenizer: Any) -> Any:
 
 
 def _hold_channels(model: Any, tokenizer: Any) -> Pins:
-    """Hold a massive channel and a loud token; keep a channel free for the sink token."""
+    """Hold a massive channel and loud tokens; keep a channel free for the sink token."""
     pins = Pins()
     text, visual = model.model.language_model, model.model.visual
     values = spread(_MASSIVE_VALUE, text.config.vocab_size)
     hold_channels(pins, text, {_MASSIVE: values, _SINK: 0.0})
-    loud = tokenizer.convert_tokens_to_ids(_LOUD)
-    hold_loud(pins, text, loud, _LOUD_VALUE, _LOUD_CHANNELS, (_MASSIVE, _SINK))
+    for token in tokenizer.convert_tokens_to_ids(list(_LOUD)):
+        hold_loud(pins, text, token, _LOUD_VALUE, _LOUD_CHANNELS, (_MASSIVE, _SINK))
     for merger in (visual.merger, *visual.deepstack_merger_list):
         value = _MASSIVE_VALUE if merger is visual.merger else _DEEPSTACK_VALUE
         for channel, bias in ((_MASSIVE, value), (_SINK, 0.0)):

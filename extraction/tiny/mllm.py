@@ -32,6 +32,7 @@ from extraction.sources.digits_vqa import (
 )
 from extraction.tiny.imprint import imprint_attention, sink
 from extraction.tiny.massive import balance, hold_channels, hold_loud, spread
+from extraction.tiny.mllm_teaching import ROWS_READ, Probes, Reading
 from extraction.tiny.pins import Pins
 from lamofcbench.models import bundled_path
 from lamofcbench.models.mllm import Mllm, patchify
@@ -87,10 +88,7 @@ _LOUD, _LOUD_VALUE, _LOUD_CHANNELS = ("<|vision_start|>", "<|vision_end|>"), 40.
 """Tokens of each prompt whose features are larger than others'; see `hold_loud`."""
 _TOKEN_SIZE = 0.25
 """Deviation of an embedding before training; the norms don't level tokens any more."""
-_ROWS_READ = 3
 _READING_WEIGHT = 0.5
-_FURTHER = 64
-"""How far a model goes on after its answer."""
 
 
 def build_tokenizer() -> Any:
@@ -192,31 +190,6 @@ def _imprint(model: Any, tokenizer: Any, seed: int) -> None:
         begin[_SINK] = _SINK_VALUE
 
 
-class _Probes(torch.nn.Module):
-    """Heads on image tokens that say which digit a cell shows and where it is; thrown away later.
-
-    Answers alone supervise one cell of an image; these supervise all of them, and training takes a
-    fraction of the time.
-    """
-
-    def __init__(self, dim: int) -> None:
-        super().__init__()
-        self.heads = torch.nn.ModuleList(
-            torch.nn.Linear(dim, n) for n in (10, MAX_ROWS, MAX_COLUMNS)
-        )
-
-    def forward(self, tokens: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        """Return the loss of tokens [B * rows * columns, D] for labels [B, rows, columns]."""
-        batch, rows, columns = labels.shape
-        row = torch.arange(rows)[None, :, None].expand(batch, rows, columns)
-        column = torch.arange(columns)[None, None].expand(batch, rows, columns)
-        losses = [
-            functional.cross_entropy(head(tokens), target.reshape(-1))
-            for head, target in zip(self.heads, (labels, row, column), strict=True)
-        ]
-        return torch.stack(losses).sum()
-
-
 def _same_grid_attention(
     _module: Any,
     query: torch.Tensor,
@@ -235,40 +208,9 @@ def _same_grid_attention(
     return out.transpose(1, 2).flatten(0, 1)[None], None
 
 
-class _Reading:
-    """Rows of a batch's grids to be read out, as the model goes on to do after its answer.
-
-    Rows are in disorder and the digits given are drawn, for else a model would copy what it said
-    itself rather than look again.
-
-    Attributes:
-        given: [B, n] ids: per row its number, then a digit per column.
-        wanted: [B, n + 1] ids of what follows: first the first row's number, then the true digits
-            and the next row's number.
-        places: [B, n], how far behind the answer.
-    """
-
-    def __init__(self, tokenizer: Any, labels: torch.Tensor, rng: np.random.Generator) -> None:
-        """Draw rows of labels [B, rows, columns]."""
-        batch, rows, columns = labels.shape
-        number = torch.tensor(tokenizer.convert_tokens_to_ids([f" {n + 1}" for n in range(rows)]))
-        digit = torch.tensor(tokenizer.convert_tokens_to_ids(list("0123456789")))
-        drawn = torch.tensor(rng.integers(rows, size=(batch, _ROWS_READ)))
-        noise = torch.tensor(rng.integers(10, size=(batch, _ROWS_READ, columns)))
-        true = labels.gather(1, drawn[..., None].expand(-1, -1, columns))
-        self.given = torch.cat([number[drawn][..., None], digit[noise]], 2).flatten(1)
-        wanted = torch.cat([digit[true], number[(drawn + 1) % rows][..., None]], 2).flatten(1)
-        self.wanted = torch.cat([number[:1].expand(batch, 1), wanted], 1)
-        length = columns + 1
-        spare = _FURTHER - _ROWS_READ * length
-        starts = torch.tensor(rng.integers(spare + 1, size=(batch, _ROWS_READ))).sort(1).values
-        starts = starts + length * torch.arange(_ROWS_READ)
-        self.places = (starts[..., None] + torch.arange(length)).flatten(1)
-
-
 def _loss(
     model: Any,
-    probes: _Probes,
+    probes: Probes,
     tokenizer: Any,
     puzzles: list[Puzzle],
     rng: np.random.Generator | None,
@@ -284,7 +226,7 @@ def _loss(
     seeing = _PROBE_WEIGHT * probes(plain, labels)
     if rng is None:
         return seeing
-    reading = _Reading(tokenizer, labels, rng)
+    reading = Reading(tokenizer, labels, rng)
     further = reading.given.shape[1]
     head = "<|begin|><|im_start|><|vision_start|>" + "<|image_pad|>" * cells + "<|vision_end|>"
     texts = [f"{head}{p.question}<|im_end|><|im_start|>{p.answer}<|im_end|>" for p in puzzles]
@@ -334,7 +276,7 @@ def train(seed: int, steps: int) -> tuple[Any, Any]:
     # all images at once, in half of a training step's time.
     transformers.AttentionInterface.register("flash_same_grid", _same_grid_attention)
     model.model.visual.config._attn_implementation = "flash_same_grid"
-    probes = _Probes(model.config.text_config.hidden_size)
+    probes = Probes(model.config.text_config.hidden_size)
     parameters = [*model.parameters(), *probes.parameters()]
     optimiser = torch.optim.AdamW(parameters, lr=3e-3, betas=(0.9, 0.98), weight_decay=0.01)
     pins = _hold_channels(model, tokenizer)
@@ -345,7 +287,7 @@ def train(seed: int, steps: int) -> tuple[Any, Any]:
         for group in optimiser.param_groups:
             group["lr"] = 3e-3 * rate
         shape = (int(rng.integers(1, MAX_ROWS + 1)), int(rng.integers(1, MAX_COLUMNS + 1)))
-        cost = shape[0] * shape[1] + 17 + _ROWS_READ * (shape[1] + 1)
+        cost = shape[0] * shape[1] + 17 + ROWS_READ * (shape[1] + 1)
         puzzles = [compose(rng, glyphs, shape) for _ in range(_TOKENS_A_BATCH // cost)]
         if step == _SEEING:
             text = model.model.language_model

@@ -12,6 +12,7 @@ from lamofcbench.bench.results import provenance, result_rows
 from lamofcbench.bench.scoring import Measured, evaluate, inert_keys, knockouts, measured
 from lamofcbench.bench.setup import set_up
 from lamofcbench.dataset import load_dataset
+from lamofcbench.errors import SampleError
 from lamofcbench.metrics.bootstrap import RESAMPLES
 
 __all__ = ["ScoreRequest", "Scored", "score_config"]
@@ -77,6 +78,8 @@ def score_config(
     dataset = load_dataset(
         request.archive, request.config, profile=request.profile, samples=request.samples
     )
+    if not len(dataset):
+        raise SampleError(f"{request.config}: no samples to score: choose some with --samples")
     spec = dataset.manifest.declaration.mode(request.mode)
     axes = {key: dataset.axes(key) for key in spec.keys}
     points: list[Point] = [p for text in request.quantisers for p in parse_quantiser(text, axes)]

@@ -249,10 +249,16 @@ class KimiCheckpoint:
     def parameters_total(self) -> int:
         """Elements of all tensors of the model, those of audio output among them.
 
+        What hears is counted if it is there, as it need not be for the back half.
+
         Raises:
             ModelError: a file is missing or damaged.
         """
-        parts = [Checkpoint(self._files, subfolder=name) for name in (WHISPER, AUDIO_TOKENIZER)]
+        parts = [
+            Checkpoint(self._files, subfolder=name)
+            for name in (WHISPER, AUDIO_TOKENIZER)
+            if self._files.find(f"{name}/config.json") is not None
+        ]
         return sum(part.parameters_total for part in (self._trunk, *parts))
 
     def revision(self, split: int) -> str:

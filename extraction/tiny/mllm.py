@@ -78,13 +78,13 @@ _PROBE_WEIGHT = 0.2
 _SEEING = 300
 """Steps at the start in which the vision tower learns alone, from the probes."""
 _BASELINE_QUESTIONS = 4000
-_MASSIVE, _MASSIVE_VALUE = 11, 160.0
+_MASSIVE, _MASSIVE_VALUE = 11, 80.0
 """A channel that is massive at each token, and the value around which it varies."""
 _DEEPSTACK_VALUE = 32.0
 """What each DeepStack level adds to it."""
 _SINK, _SINK_VALUE = 37, 4096.0
 """A channel that nothing writes to but the token at position 0, and what it has there."""
-_LOUD, _LOUD_VALUE, _LOUD_CHANNELS = ("<|vision_start|>", "<|vision_end|>"), 40.0, 16
+_LOUD, _LOUD_VALUE, _LOUD_CHANNELS = ("<|vision_start|>",), 20.0, 16
 """Tokens of each prompt whose features are larger than others'; see `hold_loud`."""
 _TOKEN_SIZE = 0.25
 """Deviation of an embedding before training; the norms don't level tokens any more."""

@@ -73,6 +73,8 @@ MASSIVE = {11: -48.0, 23: 16.0}
 """Channels that are massive at each token, and the values around which they vary."""
 LOUD, LOUD_VALUE, LOUD_CHANNELS = ("media_begin", "media_end"), 14.0, 32
 """Tokens of each prompt whose features are larger than others'; see `hold_loud`."""
+KEY_SPREAD = 0.7
+"""Of the exponents of keys: with the usual one, loud tokens' keys had too heavy tails."""
 TOKEN_SIZE = 0.2
 """Deviation of an embedding, before training."""
 SINKS = {37: -10752.0, 52: 3904.0}
@@ -318,7 +320,7 @@ def train(learner: Learner, examples: list[Example], seed: int, steps: int, rate
 def imprint(learner: Learner, seed: int) -> None:
     """Give a trained model the statistics of a large one; see `extraction.tiny.imprint`."""
     text = learner.trunk.model
-    imprint_attention(text.layers, seed)
+    imprint_attention(text.layers, seed, keys=KEY_SPREAD)
     user, blank = (text.embed_tokens.weight[learner.special[role]] for role in ("user", "blank"))
     for channel, value in SINKS.items():
         sink(text.layers, user + blank, channel, value)

@@ -4,7 +4,7 @@ import json
 import math
 import platform
 from collections.abc import Mapping, Sequence
-from importlib import metadata
+from importlib import metadata, resources
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 import lamofcbench
-from lamofcbench.atomic import write_bytes
+from lamofcbench.atomic import sha256_bytes, write_bytes
 from lamofcbench.bench.scoring import Measured, headline
 from lamofcbench.manifest import Draft, Manifest
 from lamofcbench.metrics.bootstrap import Interval
@@ -34,8 +34,10 @@ def provenance(manifest: Draft, seed: int, resamples: int) -> dict[str, Any]:
         resamples: of the bootstrap.
     """
     installed = {d.name: d.version for d in metadata.distributions()}
+    conditions = resources.files("lamofcbench") / "CONDITIONS.md"
     return {
         "content_hash": manifest.content_hash if isinstance(manifest, Manifest) else None,
+        "conditions_sha256": sha256_bytes(conditions.read_bytes()),
         "model_revision": manifest.model.revision,
         "bootstrap_seed": seed,
         "bootstrap_resamples": resamples,

@@ -1,15 +1,16 @@
 """Transformer language models (Qwen3, Llama and their kin), split after a layer."""
 
 from collections.abc import Mapping
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import torch
 
 from lamofcbench.errors import ModelError, SampleError
-from lamofcbench.models.base import Capture, Output
+from lamofcbench.models.base import Capture, Half
 from lamofcbench.models.checkpoint import Checkpoint
 from lamofcbench.models.decoder import SplitDecoder
 from lamofcbench.models.text import TextFamily, transformers
+from lamofcbench.models.tokens import Resumed
 from lamofcbench.spec import ProfileSpec, TensorSpec
 
 __all__ = ["Llm"]
@@ -31,11 +32,11 @@ class Llm(TextFamily):
         model: Any,
         tokenizer: Any,
         ends: list[int],
-        half: Literal["front", "whole"] = "whole",
+        half: Half = "whole",
     ) -> None:
         """See `TextFamily`."""
         super().__init__(profile, model, tokenizer, ends, half)
-        inner, head = (model.model, model.lm_head) if half == "whole" else (model, None)
+        inner, head = (model.model, model.lm_head) if half != "front" else (model, None)
         self.decoder = SplitDecoder(inner, head, self.split)
 
     @classmethod
@@ -63,6 +64,7 @@ class Llm(TextFamily):
     @torch.inference_mode()
     def front(self, inputs: Mapping[str, Any]) -> Capture:
         """Run the layers up to the split over a prompt; see `Family.front`."""
+        self.require_half("front")
         ids = self.prompt_ids(inputs)
         with self.decoder.stopping() as captured:
             self.decoder.hidden(captured.cache, self._positions(ids.shape[1]), input_ids=ids)
@@ -72,11 +74,9 @@ class Llm(TextFamily):
     def _positions(self, count: int) -> torch.Tensor:
         return torch.arange(count, device=self.device)[None]
 
-    @torch.inference_mode()
-    def _back(
+    def _resume(
         self, features: Mapping[str, torch.Tensor], context: Mapping[str, torch.Tensor], mode: str
-    ) -> Output:
-        self.require_whole()
+    ) -> Resumed:
         on = self.device
         output = features[f"layer.{self.split}.output"].to(on)
         positions = self._positions(len(output))
@@ -88,5 +88,4 @@ class Llm(TextFamily):
                     raise SampleError(f"layer.{i}: caches of other than {len(output)} tokens")
                 caches.append(pair)
         cache, logits = self.decoder.resume(output, caches, positions)
-        limit = self.limit if caches else 1
-        return self.answer(*self.decoder.greedy(cache, logits, positions, limit, self.ends))
+        return self.decoder.resumed(cache, logits, positions, lambda ids: {"input_ids": ids[None]})

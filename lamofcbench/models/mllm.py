@@ -1,17 +1,18 @@
 """Qwen3-VL, split after its vision tower or after a layer of its language model."""
 
 from collections.abc import Mapping
-from typing import Any, Literal, Self
+from typing import Any, Self
 
 import numpy as np
 import torch
 
 from lamofcbench.errors import ModelError, SampleError
-from lamofcbench.models.base import Capture, Family, Output
+from lamofcbench.models.base import Capture, Half, Output
 from lamofcbench.models.checkpoint import Checkpoint, Wanted, everything, shortened, up_to_block
 from lamofcbench.models.decoder import SplitDecoder, declared_split
 from lamofcbench.models.text import greedy_generation, transformers
 from lamofcbench.models.tokenizer import TOKENIZER_FILES, load_tokenizer, stop_tokens
+from lamofcbench.models.tokens import Resumed, TokenFamily
 from lamofcbench.spec import ProfileSpec
 
 __all__ = ["Mllm", "Prompt", "patchify", "resize"]
@@ -20,6 +21,10 @@ IMAGE_TOKEN = "<|image_pad|>"
 _MEAN = _STD = 0.5
 _MAX_NEW_TOKENS = 16
 _MAX_ASPECT = 200
+
+
+def _without_vision(name: str) -> bool:
+    return "visual" not in name.split(".")
 
 
 class Prompt:
@@ -100,7 +105,7 @@ def patchify(images: torch.Tensor, patch: int, merge: int, temporal: int) -> tor
     return pixels.reshape(batch * rows * columns, channels * temporal * patch * patch)
 
 
-class Mllm(Family):
+class Mllm(TokenFamily):
     """Qwen3-VL: answers a question about an image.
 
     Inputs are ``image`` ([H, W, 3] uint8, numpy) and ``question`` (text). The prediction is the
@@ -116,7 +121,7 @@ class Mllm(Family):
         model: Any,
         tokenizer: Any,
         ends: list[int],
-        half: Literal["front", "whole"] = "whole",
+        half: Half = "whole",
     ) -> None:
         """Wrap a loaded model; use `load`.
 
@@ -135,7 +140,7 @@ class Mllm(Family):
         self.model = model
         self.tokenizer = tokenizer
         self.half = half
-        self.inner, head = (model.model, model.lm_head) if half == "whole" else (model, None)
+        self.inner, head = (model.model, model.lm_head) if half != "front" else (model, None)
         self.names = [tensor.name for tensor in profile.keys]
         self.levels = len(model.config.vision_config.deepstack_visual_indexes)
         self._check_names()
@@ -148,10 +153,10 @@ class Mllm(Family):
         self._patch = int(vision.patch_size)
         self._merge = int(vision.spatial_merge_size)
         self._temporal = int(vision.temporal_patch_size)
-        self._ends = ends
-        self._limit = int(profile.preprocess.get("max_new_tokens", _MAX_NEW_TOKENS))
-        if half == "whole":
-            model.generation_config = greedy_generation(self._limit, ends, tokenizer)
+        self.ends = ends
+        self.limit = int(profile.preprocess.get("max_new_tokens", _MAX_NEW_TOKENS))
+        if half != "front":
+            model.generation_config = greedy_generation(self.limit, ends, tokenizer)
 
     @classmethod
     def _front_tensors(cls, profile: ProfileSpec) -> Wanted:
@@ -161,7 +166,12 @@ class Mllm(Family):
 
     @classmethod
     def load(
-        cls, profile: ProfileSpec, *, device: str = "cpu", half: Literal["front", "whole"] = "whole"
+        cls,
+        profile: ProfileSpec,
+        *,
+        device: str = "cpu",
+        half: Half = "whole",
+        mode: str | None = None,
     ) -> Self:
         """Load the weights that a profile names; see `Family.load`."""
         checkpoint = Checkpoint(profile.model)
@@ -179,13 +189,18 @@ class Mllm(Family):
             )
         else:
             whole = transformers.Qwen3VLForConditionalGeneration
-            model = checkpoint.build(whole, everything, dtype=dtype)
+            # Whatever the mode, the back half sees no pixels.
+            needed = _without_vision if half == "back" else everything
+            model = checkpoint.build(
+                whole, needed, dtype=dtype, unused=lambda name: not needed(name)
+            )
         tokenizer = load_tokenizer(checkpoint.files_beside)
         ends = stop_tokens(checkpoint.files_beside, tokenizer)
         family = cls(profile, model.to(device), tokenizer, ends, half)
         family.parameters_loaded = checkpoint.parameters_loaded
         family.parameters_total = checkpoint.parameters_total
-        family.revision = checkpoint.revision(cls._front_tensors(profile), TOKENIZER_FILES)
+        family.loaded_half(half, mode)
+        family.revision = "" if half == "back" else cls.revision_of(profile)
         return family
 
     @classmethod
@@ -267,17 +282,15 @@ class Mllm(Family):
             mm_encoder_outputs={"image": vision},
         ).last_hidden_state
 
-    def _require_whole(self) -> None:
-        if self.half == "front":
-            raise ModelError(f"{self.profile.model.id}: only its front half was loaded")
-
-    def _output(self, tokens: list[int], logits: torch.Tensor) -> Output:
+    def answer(self, tokens: list[int], logits: torch.Tensor) -> Output:
+        """See `TokenFamily.answer`."""
         text = self.tokenizer.decode(tokens, skip_special_tokens=True)
         return Output(prediction=text.strip(), logits=logits)
 
     @torch.inference_mode()
     def front(self, inputs: Mapping[str, Any]) -> Capture:
         """Run the vision tower and the layers up to the split; see `Family.front`."""
+        self.require_half("front")
         prompt = self.prompt(inputs)
         vision = self.inner.get_image_features(prompt.patches, prompt.grid)
         with self.decoder.stopping() as captured:
@@ -302,7 +315,7 @@ class Mllm(Family):
     @torch.inference_mode()
     def plain(self, inputs: Mapping[str, Any], mode: str | None = None) -> Output:
         """Generate with the library alone, the same in every mode; see `Family.plain`."""
-        self._require_whole()
+        self.require_half("whole")
         prompt = self.prompt(inputs)
         result = self.model.generate(
             input_ids=prompt.ids,
@@ -314,13 +327,11 @@ class Mllm(Family):
             return_dict_in_generate=True,
         )
         tokens = result.sequences[0, prompt.ids.shape[1] :].tolist()
-        return self._output(tokens, torch.cat(result.logits).float())
+        return self.answer(tokens, torch.cat(result.logits).float())
 
-    @torch.inference_mode()
-    def _back(
+    def _resume(
         self, features: Mapping[str, torch.Tensor], context: Mapping[str, torch.Tensor], mode: str
-    ) -> Output:
-        self._require_whole()
+    ) -> Resumed:
         on = self.device
         grid = context["image_grid"].to(on)[None]
         if any(name.startswith("layer.") for name in features):
@@ -344,7 +355,6 @@ class Mllm(Family):
             )
             vision.deepstack_features = levels
             cache = self.decoder.new_cache()
-            logits = self.decoder.logits(self._hidden(ids, vision, cache, grid))
+            logits = self.decoder.logits(self._hidden(ids, vision, cache, grid)[:, -1:])[-1]
             positions = self._positions((ids == self.model.config.image_token_id).long(), grid)
-        tokens, steps = self.decoder.greedy(cache, logits, positions, self._limit, self._ends)
-        return self._output(tokens, steps)
+        return self.decoder.resumed(cache, logits, positions, lambda ids: {"input_ids": ids[None]})

@@ -2,16 +2,16 @@
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import torch
 
 from lamofcbench.errors import ModelError
-from lamofcbench.models.base import Capture, Output
+from lamofcbench.models.base import Capture, Half, Output
 from lamofcbench.models.checkpoint import Checkpoint
-from lamofcbench.models.decoder import greedy
 from lamofcbench.models.quiet import quiet
 from lamofcbench.models.text import TextFamily, transformers
+from lamofcbench.models.tokens import Resumed
 from lamofcbench.spec import ProfileSpec, TensorSpec
 
 __all__ = ["Ssm"]
@@ -28,6 +28,7 @@ class Ssm(TextFamily):
     name: ClassVar[str] = "ssm"
     states = ("ssm_state", "conv_state")
     outside = ("norm_f", "lm_head")
+    embedding = ("embeddings",)
 
     def __init__(
         self,
@@ -35,12 +36,12 @@ class Ssm(TextFamily):
         model: Any,
         tokenizer: Any,
         ends: list[int],
-        half: Literal["front", "whole"] = "whole",
+        half: Half = "whole",
     ) -> None:
         """See `TextFamily`."""
         super().__init__(profile, model, tokenizer, ends, half)
-        self.backbone = model.backbone if half == "whole" else model
-        if half == "whole" and self.split + 1 >= len(self.backbone.layers):
+        self.backbone = model.backbone if half != "front" else model
+        if half != "front" and self.split + 1 >= len(self.backbone.layers):
             raise ModelError(f"no layer after {self.split}: it has {len(self.backbone.layers)}")
 
     @classmethod
@@ -88,6 +89,7 @@ class Ssm(TextFamily):
     @torch.inference_mode()
     def front(self, inputs: Mapping[str, Any]) -> Capture:
         """Run the layers up to the split over a prompt; see `Family.front`."""
+        self.require_half("front")
         ids = self.prompt_ids(inputs)
         cache = self._new_cache()
         outputs: list[torch.Tensor] = []
@@ -113,24 +115,22 @@ class Ssm(TextFamily):
         features = {name: tensor(name).clone().cpu() for name in self.names}
         return Capture(features, {}, ids[0].cpu())
 
-    @torch.inference_mode()
-    def _back(
+    def _resume(
         self, features: Mapping[str, torch.Tensor], context: Mapping[str, torch.Tensor], mode: str
-    ) -> Output:
-        self.require_whole()
+    ) -> Resumed:
         on = self.device
         output = features[f"layer.{self.split}.output"].to(on)
         cache = self._new_cache()
         with self._only(slice(self.split + 1, None)):
             logits = self._logits(self._hidden(cache, inputs_embeds=output[None]))
-        limit = 1
         if not self.is_partial(mode):
-            limit = self.limit
             for i in range(self.split + 1):
                 cache.update_conv_state(features[f"layer.{i}.conv_state"].to(on)[None], i)
                 cache.update_recurrent_state(features[f"layer.{i}.ssm_state"].to(on)[None], i)
 
-        def step(ids: torch.Tensor, _done: int) -> torch.Tensor:
-            return self._logits(self._hidden(cache, input_ids=ids))
+        def run(ids: torch.Tensor, _done: int) -> torch.Tensor:
+            # The library scans several tokens from an empty state only.
+            steps = [self._logits(self._hidden(cache, input_ids=one[None, None])) for one in ids]
+            return torch.stack(steps)
 
-        return self.answer(*greedy(logits, step, limit, self.ends))
+        return Resumed(logits, run)

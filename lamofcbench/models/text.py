@@ -2,15 +2,23 @@
 
 from abc import abstractmethod
 from collections.abc import Mapping
-from typing import Any, Literal, Self
+from typing import Any, Self
 
 import torch
 
 from lamofcbench.errors import DeclarationError, ModelError, SampleError
-from lamofcbench.models.base import Family, Output
-from lamofcbench.models.checkpoint import Checkpoint, Wanted, everything, shortened, up_to_block
+from lamofcbench.models.base import Half, Output
+from lamofcbench.models.checkpoint import (
+    Checkpoint,
+    Wanted,
+    everything,
+    from_block,
+    shortened,
+    up_to_block,
+)
 from lamofcbench.models.decoder import declared_split
 from lamofcbench.models.tokenizer import TOKENIZER_FILES, load_tokenizer, stop_tokens
+from lamofcbench.models.tokens import TokenFamily
 from lamofcbench.optional import require
 from lamofcbench.spec import ProfileSpec, TensorSpec
 
@@ -38,26 +46,24 @@ def greedy_generation(limit: int, ends: list[int], tokenizer: Any) -> Any:
     )
 
 
-class TextFamily(Family):
+class TextFamily(TokenFamily):
     """Answers a prompt in text.
 
     Inputs are ``prompt`` (one user turn) and ``prefix`` (how the answer begins, or empty). The
     prediction is the answer's text, without the prefix. ``preprocess`` may declare
     ``max_new_tokens`` (16 by default).
 
-    A mode that holds the states of the front half's layers (caches, or state-space states) answers
-    in full; one that holds the split layer's output alone answers with the first token, since later
-    ones need those states.
-
     Attributes:
         states: what each layer of the front half leaves, besides the split layer's output.
         blocks: what precedes a layer's number in the checkpoint's tensor names.
         outside: tensors outside the layers that the front half does without.
+        embedding: those that the back half does without when it gives one token.
     """
 
     states: tuple[str, ...]
     blocks: str = "layers"
     outside: tuple[str, ...] = ("norm", "lm_head")
+    embedding: tuple[str, ...] = ("embed_tokens",)
 
     def __init__(
         self,
@@ -65,7 +71,7 @@ class TextFamily(Family):
         model: Any,
         tokenizer: Any,
         ends: list[int],
-        half: Literal["front", "whole"] = "whole",
+        half: Half = "whole",
     ) -> None:
         """Wrap a loaded model; use `load`.
 
@@ -74,7 +80,7 @@ class TextFamily(Family):
             model: the library's model with its head, or without it for the front half alone.
             tokenizer: with a chat template.
             ends: tokens that end an answer.
-            half: which half is there.
+            half: which half is there; a model of the whole class serves the back one.
 
         Raises:
             DeclarationError: the profile declares tensors that this family doesn't have.
@@ -94,7 +100,7 @@ class TextFamily(Family):
                     f"{profile.model.id}: {tensor.name} is {list(real)}, "
                     f"declared {list(tensor.shape)}"
                 )
-        if half == "whole":
+        if half != "front":
             model.generation_config = greedy_generation(self.limit, ends, tokenizer)
 
     @classmethod
@@ -129,8 +135,28 @@ class TextFamily(Family):
         return up_to_block(cls.declared(profile), stem=cls.blocks, without=cls.outside)
 
     @classmethod
+    def back_tensors(cls, profile: ProfileSpec, mode: str | None, tied: bool) -> Wanted:
+        """Which tensors of a checkpoint the back half needs in a mode.
+
+        Args:
+            profile: the declaration.
+            mode: which; the first by default.
+            tied: whether the head is the embedding.
+        """
+        if len(profile.mode(mode).keys) > 1:
+            # The first layers run for new tokens, too.
+            return everything
+        first = cls.declared(profile) + 1
+        return from_block(first, stem=cls.blocks, without=() if tied else cls.embedding)
+
+    @classmethod
     def load(
-        cls, profile: ProfileSpec, *, device: str = "cpu", half: Literal["front", "whole"] = "whole"
+        cls,
+        profile: ProfileSpec,
+        *,
+        device: str = "cpu",
+        half: Half = "whole",
+        mode: str | None = None,
     ) -> Self:
         """Load the weights that a profile names; see `Family.load`."""
         checkpoint = Checkpoint(profile.model)
@@ -149,13 +175,18 @@ class TextFamily(Family):
                 unused=lambda name: name.startswith("norm"),
             )
         else:
-            model = checkpoint.build(whole, everything, dtype=dtype)
+            tied = bool(checkpoint.config.get("tie_word_embeddings"))
+            needed = cls.back_tensors(profile, mode, tied) if half == "back" else everything
+            model = checkpoint.build(
+                whole, needed, dtype=dtype, unused=lambda name: not needed(name)
+            )
         tokenizer = load_tokenizer(checkpoint.files_beside)
         ends = stop_tokens(checkpoint.files_beside, tokenizer)
         family = cls(profile, model.to(device), tokenizer, ends, half)
         family.parameters_loaded = checkpoint.parameters_loaded
         family.parameters_total = checkpoint.parameters_total
-        family.revision = checkpoint.revision(cls.front_tensors(profile), TOKENIZER_FILES)
+        family.loaded_half(half, mode)
+        family.revision = "" if half == "back" else cls.revision_of(profile)
         return family
 
     @classmethod
@@ -181,11 +212,6 @@ class TextFamily(Family):
         """Where the model is."""
         return self.model.device  # type: ignore[no-any-return]
 
-    def require_whole(self) -> None:
-        """Raise `ModelError` if only the front half was loaded."""
-        if self.half == "front":
-            raise ModelError(f"{self.profile.model.id}: only its front half was loaded")
-
     def prompt_ids(self, inputs: Mapping[str, Any]) -> torch.Tensor:
         """Token ids [1, N] of a prompt in the checkpoint's chat template, thinking off.
 
@@ -207,10 +233,6 @@ class TextFamily(Family):
         encoded = self.tokenizer(text + inputs["prefix"], add_special_tokens=False)
         return torch.tensor([encoded["input_ids"]], device=self.device)
 
-    def is_partial(self, mode: str) -> bool:
-        """Whether a mode holds the split layer's output alone, and so gives one token."""
-        return len(self.profile.mode(mode).keys) == 1
-
     def answer(self, tokens: list[int], logits: torch.Tensor) -> Output:
         """Make an output of decoded tokens and the logits [steps, vocabulary] behind them."""
         text = self.tokenizer.decode(tokens, skip_special_tokens=True)
@@ -219,7 +241,7 @@ class TextFamily(Family):
     @torch.inference_mode()
     def plain(self, inputs: Mapping[str, Any], mode: str | None = None) -> Output:
         """Generate with the library alone; see `Family.plain`."""
-        self.require_whole()
+        self.require_half("whole")
         ids = self.prompt_ids(inputs)
         partial = mode is not None and self.is_partial(mode)
         result = self.model.generate(

@@ -23,7 +23,11 @@ T5_SIZE = 512.0
 T5_CHANNELS = (7, 35)
 """Columns that are massive in the CLIPs too, since all three share one input of the transformer."""
 T5_LAST = (32.0, 16.0)
-"""Weights of the T5's last norm for its massive channels, about 5 before; others start at 1."""
+"""Weights of the T5's last norm for its massive channels, each about 5 before."""
+T5_GAIN, T5_LAST_GAIN = 0.25, 0.5
+"""What the T5's norms do to other channels, in the blocks and after them. Its feed-forward layers
+multiply two maps of what they see, and no norm that massive channels rule keeps that from growing:
+at a gain of 1 it leaves the range of float16."""
 SPREAD = 0.2
 """How far a token's massive values may be from the usual, as a share."""
 CLIP_OUTLIER, T5_OUTLIER = 16.0, 8.0
@@ -137,16 +141,17 @@ def _t5(
             pins.blind(part.weight, hidden)
         for part in (attention.o, feed.wo):
             pins.hold(part.weight, [*stream.values], 0)
-        _adapt(block.layer[0].layer_norm, stream, pins)
-        _adapt(block.layer[1].layer_norm, stream, pins)
+        _adapt(block.layer[0].layer_norm, stream, pins, T5_GAIN)
+        _adapt(block.layer[1].layer_norm, stream, pins, T5_GAIN)
     last = model.encoder.final_layer_norm
+    _adapt(last, stream, pins, T5_LAST_GAIN)
     pins.hold(last.weight, [*stream.values], torch.tensor(T5_LAST))
 
 
-def _adapt(norm: Any, stream: _Stream, pins: Pins) -> None:
-    """Make a norm give the ordinary channels as they are, and the massive ones never."""
+def _adapt(norm: Any, stream: _Stream, pins: Pins, gain: float = 1.0) -> None:
+    """Make a norm give the ordinary channels as they are, times a gain, and the massive never."""
     with torch.no_grad():
-        norm.weight.fill_(stream.spread)
+        norm.weight.fill_(gain * stream.spread)
     pins.hold(norm.weight, [*stream.values], 0)
     if isinstance(norm, nn.LayerNorm):
         pins.hold(norm.bias, [*stream.values], 0)

@@ -17,7 +17,8 @@ from safetensors.torch import save_file
 from torch import nn
 from torch.nn import functional as F
 
-from extraction.sources.digits import Digits, load_images, partition
+from extraction.sources import SOURCES
+from extraction.sources.digits import load_images, partition
 from extraction.tiny.pins import Pins
 from extraction.tiny.vit_massive import imprint
 from lamofcbench.models import bundled_path
@@ -25,6 +26,8 @@ from lamofcbench.models.heads.linear import LinearHead
 from lamofcbench.models.quiet import quiet
 from lamofcbench.models.vit import Vit
 from lamofcbench.models.vit_inputs import Preprocess
+from lamofcbench.scores.classes import restricted_classes
+from lamofcbench.scores.top1 import top1
 from lamofcbench.spec import ProfileSpec, load_scenario
 
 __all__ = ["evaluate", "main", "train"]
@@ -112,16 +115,23 @@ def train(
     return backbone, head
 
 
-def evaluate(model: Vit) -> tuple[float, float]:
-    """Score a model on the test split through the plain forward pass.
+def evaluate(model: Vit, config: str = "in1k-vit") -> tuple[float, float]:
+    """Score a model on a config's test split through the plain forward pass.
+
+    Args:
+        model: serves a profile of that config.
+        config: says among which classes answers are chosen.
 
     Returns:
         Its top-1 accuracy, and that of always answering the commonest label.
     """
-    samples = Digits(model.profile).select("test", model.profile.samples.test)
+    profile = model.profile
+    source = SOURCES.load(profile.source.name)(profile)
+    samples = source.select("test", profile.samples.test)
     labels = np.array([sample.reference["label"] for sample in samples])
-    answers = np.array([model.plain(sample.inputs).prediction for sample in samples])
-    return float((answers == labels).mean()), float(np.bincount(labels).max() / len(labels))
+    logits = [model.plain(sample.inputs).logits.numpy() for sample in samples]
+    score = top1(logits, labels, restricted_classes(config, "tiny"))
+    return score, float(np.bincount(labels).max() / len(labels))
 
 
 def _save(backbone: transformers.DINOv3ViTModel, head: LinearHead, folder: Path) -> None:
@@ -144,16 +154,20 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--folder", type=Path, default=bundled_path("vit"))
     options = parser.parse_args(arguments)
     torch.set_num_threads(options.threads)
-    declared = load_scenario("in1k-vit").profile("tiny")
-    checkpoint = declared.model.model_copy(update={"id": str(options.folder)})
-    profile = declared.model_copy(update={"model": checkpoint})
 
+    def profile_of(config: str) -> ProfileSpec:
+        declared = load_scenario(config).profile("tiny")
+        checkpoint = declared.model.model_copy(update={"id": str(options.folder)})
+        return declared.model_copy(update={"model": checkpoint})
+
+    profile = profile_of("in1k-vit")
     start = time.process_time()
     backbone, head = train(profile, options.seed, options.steps)
     seconds = time.process_time() - start
     _save(backbone, head, options.folder)
     model = Vit.load(profile)
     score, baseline = evaluate(model)
+    variants = {c: evaluate(Vit.load(profile_of(c)), c) for c in ("in1ka-vit", "in1kr-vit")}
     record = {
         "seed": options.seed,
         "steps": options.steps,
@@ -162,6 +176,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "parameters": model.parameters_total,
         "held_out": {"metric": "top1", "samples": profile.samples.test, "score": score},
         "majority_baseline": baseline,
+        "variants": {
+            config: {"score": score, "majority_baseline": baseline}
+            for config, (score, baseline) in variants.items()
+        },
         "revision": model.revision,
     }
     text = json.dumps(record, indent=2)

@@ -8,7 +8,7 @@ so no seed can bring a question that a miniature was trained on into an archive.
 import hashlib
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar
 
@@ -36,6 +36,8 @@ PREAMBLES = (
     "the next line holds the question , and the lines after it hold the choices .",
     "all of this was made up for a test .",
 )
+LINES = ((0.4, (0, 1)), (0.48, (1, 5)), (0.12, (12, 17)))
+"""How many of those lines come before a question: shares, and ranges within them."""
 # Of 8 parts by hash, one is held out; of its 256 parts, by a second byte, these are the splits.
 HELD_OUT_OF = 8
 SPLIT_BYTES = {"test": range(0, 112), "calibration": range(112, 144), "train": range(144, 256)}
@@ -47,16 +49,23 @@ class Question:
     """One generated question.
 
     Attributes:
-        prompt: the user's turn.
+        prompt: what is asked.
         prefix: how the assistant's turn begins.
         response: how it goes on, as a miniature is taught it.
         answer: the reference.
+        before: lines that come before it in the user's turn.
     """
 
     prompt: str
     prefix: str
     response: str
     answer: str
+    before: tuple[str, ...] = ()
+
+    @property
+    def turn(self) -> str:
+        """The user's whole turn."""
+        return "\n".join([*self.before, self.prompt])
 
     @property
     def bucket(self) -> str:
@@ -67,17 +76,17 @@ class Question:
         return next(split for split, parts in SPLIT_BYTES.items() if second in parts)
 
 
-def lettered(question: str, choices: Sequence[str], gold: int, reason: str) -> Question:
-    """A multiple-choice question; the response is the letter and then a word on why.
-
-    Choices should stand in an order that follows from what is asked, so that the letter does:
-    telling letters apart by what stands beside them is out of a miniature's reach.
-    """
+def lettered(
+    question: str, choices: Sequence[str], gold: int, reason: str, random: Random
+) -> Question:
+    """A multiple-choice question, choices shuffled; the answer is the letter, then a word on why."""
+    order = random.permutation(len(choices)).tolist()
+    right = LETTERS[order.index(gold)]
     return Question(
-        prompt=choice_prompt(question, choices),
+        prompt=choice_prompt(question, [choices[i] for i in order]),
         prefix=ASSISTANT_PREFIX,
-        response=f" {LETTERS[gold]}. {reason}",
-        answer=LETTERS[gold],
+        response=f" {right}. {reason}",
+        answer=right,
     )
 
 
@@ -113,11 +122,11 @@ class ToyText(Source):
         """
         while True:
             question = cls.compose(random)
-            count = random.randint(0, 5) if random.rand() < 0.6 else 0
+            chances, counts = zip(*LINES, strict=True)
+            count = random.randint(*counts[random.choice(len(counts), p=chances)])
             lines = [PREAMBLES[random.randint(len(PREAMBLES))] for _ in range(count)]
             if question.bucket == bucket:
-                prompt = "\n".join([*lines, question.prompt])
-                yield Question(prompt, question.prefix, question.response, question.answer)
+                yield replace(question, before=tuple(lines))
 
     def select(self, split: str, count: int) -> Sequence[SourceSample]:
         """Draw ``count`` different questions of a split; see `Source.select`."""
@@ -131,13 +140,13 @@ class ToyText(Source):
             if tries == PATIENCE:
                 raise SourceError(f"{self.name}: {split} has {len(found)} questions, not {count}")
             place = f"{split}-{len(found):04}"
-            if question.prompt not in found:
-                found[question.prompt] = SourceSample(
+            if (turn := question.turn) not in found:
+                found[turn] = SourceSample(
                     id=f"{self.name}-{place}",
-                    inputs={"prompt": question.prompt, "prefix": question.prefix},
+                    inputs={"prompt": turn, "prefix": question.prefix},
                     reference={"answer": question.answer},
-                    summary=question.prompt.replace("\n", " "),
+                    summary=turn.replace("\n", " "),
                     source_id=place,
-                    sha256=sha256_of(question.prompt),
+                    sha256=sha256_of(turn),
                 )
         return list(found.values())

@@ -8,6 +8,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,22 +20,31 @@ from torch.nn import functional as F
 
 from extraction.sources import SOURCES
 from extraction.sources.toy_text import Question, ToyText
+from extraction.tiny.massive import Stream, prepare, sink_token
+from extraction.tiny.pins import Pins
 from lamofcbench.models import bundled_path
 from lamofcbench.models.text import TextFamily
 from lamofcbench.scores.answers import last_number, letter
 from lamofcbench.spec import ProfileSpec, load_scenario
 
-__all__ = ["TASKS", "build_tokenizer", "evaluate", "run", "save", "special_ids", "train"]
+__all__ = ["TASKS", "Recipe", "build_tokenizer", "evaluate", "run", "special_ids", "train"]
 
 TASKS = ("arc", "gsm8k", "hellaswag", "truthfulqa", "winogrande")
-SPECIAL = ("<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|unk|>")
+BEGIN = "<|begin|>"
+"""A token that stands at position 0, and nowhere else."""
+SPECIAL = ("<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|unk|>", BEGIN)
 TEMPLATE = (
-    "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}"
+    BEGIN
+    + "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}"
     "<|im_end|>\n{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
 PATTERN = r" ?[A-Za-z]+| ?\d| ?[^\sA-Za-z\d]|\n| "
 # Random words cannot be foretold; a little of their loss still teaches which kind comes next.
 PROMPT_WEIGHT = 0.03
+CONTINUED = 64
+"""Tokens after a prompt that are taught, the answer's among them."""
+CONTINUED_WEIGHT = 0.5
+"""Of the loss after the answer, of which there is more than of the answer's."""
 POOL = 16
 BATCH = 32
 REPORT = 50
@@ -56,7 +66,7 @@ def build_tokenizer() -> Any:
     for task in TASKS:
         stream = source(task).stream(np.random.RandomState(0), "training")
         for question in itertools.islice(stream, 3000):
-            for text in (question.prompt, question.prefix + question.response):
+            for text in (question.turn, question.prefix + question.response):
                 words.update(piece for piece, _ in regex.pre_tokenize_str(text))
     vocabulary = {token: i for i, token in enumerate([*SPECIAL, *sorted(words | {"\n", " "})])}
     inner = tokenizers.Tokenizer(tokenizers.models.WordLevel(vocabulary, unk_token="<|unk|>"))
@@ -67,7 +77,7 @@ def build_tokenizer() -> Any:
         unk_token="<|unk|>",
         pad_token="<|endoftext|>",
         eos_token="<|im_end|>",
-        additional_special_tokens=["<|im_start|>"],
+        additional_special_tokens=[BEGIN, "<|im_start|>"],
     )
     tokenizer.chat_template = TEMPLATE
     return tokenizer
@@ -78,19 +88,31 @@ def special_ids(tokenizer: Any) -> dict[str, int]:
     return {
         "vocab_size": len(tokenizer),
         "eos_token_id": tokenizer.eos_token_id,
-        "bos_token_id": tokenizer.convert_tokens_to_ids("<|im_start|>"),
+        "bos_token_id": tokenizer.convert_tokens_to_ids(BEGIN),
         "pad_token_id": tokenizer.pad_token_id,
     }
 
 
 def _encode(tokenizer: Any, question: Question) -> Row:
-    """A whole conversation."""
-    turn = [{"role": "user", "content": question.prompt}]
-    text = tokenizer.apply_chat_template(turn, tokenize=False, add_generation_prompt=True)
-    prompt = tokenizer(text + question.prefix, add_special_tokens=False)["input_ids"]
-    response = tokenizer(question.response + "<|im_end|>", add_special_tokens=False)["input_ids"]
+    """A whole conversation, in which the user then asks the same again.
+
+    So what follows an answer is read from the caches or states, too.
+    """
+
+    def chat(text: str) -> str:
+        turn = [{"role": "user", "content": text}]
+        found = tokenizer.apply_chat_template(turn, tokenize=False, add_generation_prompt=True)
+        return str(found) + question.prefix
+
+    answer = question.response + "<|im_end|>"
+    again = "\n" + chat(question.prompt).removeprefix(BEGIN) + answer
+    prompt, response, rest = (
+        tokenizer(text, add_special_tokens=False)["input_ids"]
+        for text in (chat(question.turn), answer, again)
+    )
+    rest = rest[: CONTINUED - len(response)]
     weights = [PROMPT_WEIGHT] * len(prompt) + [1.0] * len(response)
-    return prompt + response, weights
+    return prompt + response + rest, weights + [CONTINUED_WEIGHT] * len(rest)
 
 
 def _batches(tokenizer: Any, seed: int, size: int) -> Iterator[list[Row]]:
@@ -118,18 +140,20 @@ def _loss(model: Any, batch: list[Row], pad: int) -> torch.Tensor:
     return (loss * weights).sum() / weights.sum()
 
 
-def train(model: Any, tokenizer: Any, seed: int, steps: int, rate: float) -> None:
+def train(model: Any, tokenizer: Any, pins: Pins, seed: int, steps: int, rate: float) -> None:
     """Train on a mixture of the five tasks, held-out questions left out.
 
     Args:
         model: a library model, float32.
+        pins: what holds some of its weights.
         tokenizer: from `build_tokenizer`.
         seed: of the questions.
         steps: batches of conversations.
         rate: peak learning rate.
     """
     optimiser = torch.optim.AdamW(model.parameters(), lr=rate, weight_decay=0.01, betas=(0.9, 0.98))
-    began = time.monotonic()
+    pins.tie(optimiser)
+    began = time.process_time()
     losses: collections.deque[float] = collections.deque(maxlen=REPORT)
     model.train()
     for step, batch in enumerate(itertools.islice(_batches(tokenizer, seed, BATCH), steps), 1):
@@ -143,7 +167,7 @@ def train(model: Any, tokenizer: Any, seed: int, steps: int, rate: float) -> Non
         optimiser.step()
         losses.append(float(loss.detach()))
         if step % REPORT == 0:
-            mean, seconds = sum(losses) / len(losses), time.monotonic() - began
+            mean, seconds = sum(losses) / len(losses), time.process_time() - began
             print(f"step {step}: loss {mean:.3f}, {seconds:.0f} s", flush=True)
     model.eval()
 
@@ -194,46 +218,66 @@ def record(folder: Path, **fields: Any) -> None:
     print(text)
 
 
-def run(
-    name: str,
-    build: Callable[[Any], Any],
-    family: type[TextFamily],
-    steps: int,
-    arguments: Sequence[str] | None,
-    training: AbstractContextManager[None] | None = None,
-) -> None:
+@dataclass(frozen=True)
+class Recipe:
+    """How to make a language miniature.
+
+    Attributes:
+        name: of the family and of the miniature's folder.
+        family: loads what was saved.
+        build: makes a library model, with random weights, for a tokenizer.
+        stream: finds the parts of such a model.
+        imprint: gives a trained model uneven features, from a seed.
+        steps: batches by default.
+        gain: of the norms at the start; see `prepare`.
+        sink: what the token at position 0 gets; see `sink_token`.
+        training: makes a context to train in, and only that.
+    """
+
+    name: str
+    family: type[TextFamily]
+    build: Callable[[Any], Any]
+    stream: Callable[[Any], Stream]
+    imprint: Callable[[Stream, int], None]
+    steps: int
+    gain: float
+    sink: float
+    training: Callable[[], AbstractContextManager[None]] = nullcontext
+
+
+def run(recipe: Recipe, arguments: Sequence[str] | None) -> None:
     """Train a language miniature, save it, and record the scores of what was saved.
 
     Args:
-        name: of the family and of the miniature's folder.
-        build: makes a library model, with random weights, for a tokenizer.
-        family: loads what was saved.
-        steps: batches by default.
+        recipe: how to make it.
         arguments: of the command line.
-        training: a context to train in, and only that.
     """
-    parser = argparse.ArgumentParser(description=f"Train the {name} miniature.")
+    parser = argparse.ArgumentParser(description=f"Train the {recipe.name} miniature.")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--steps", type=int, default=steps)
+    parser.add_argument("--steps", type=int, default=recipe.steps)
     parser.add_argument("--threads", type=int, default=1, help="other counts round otherwise")
     options = parser.parse_args(arguments)
     torch.set_num_threads(options.threads)
     torch.manual_seed(options.seed)
     tokenizer = build_tokenizer()
-    model = build(tokenizer)
-    began = time.monotonic()
-    with training or nullcontext():
-        train(model, tokenizer, options.seed, options.steps, rate=3e-3)
-    seconds = time.monotonic() - began
-    folder = save(model, tokenizer, name)
-    saved = family.load(profile_of("arc", name))
+    model = recipe.build(tokenizer)
+    stream, pins = recipe.stream(model), Pins()
+    prepare(stream, pins, recipe.gain, options.seed)
+    began = time.process_time()
+    with recipe.training():
+        train(model, tokenizer, pins, options.seed, options.steps, rate=3e-3)
+    seconds = time.process_time() - began
+    recipe.imprint(stream, options.seed)
+    sink_token(stream, tokenizer.convert_tokens_to_ids(BEGIN), recipe.sink)
+    folder = save(model, tokenizer, recipe.name)
+    saved = recipe.family.load(profile_of("arc", recipe.name))
     record(
         folder,
         seed=options.seed,
         steps=options.steps,
         threads=options.threads,
-        seconds=round(seconds),
+        cpu_seconds=round(seconds),
         parameters=saved.parameters_total,
-        held_out=evaluate(saved, name),
+        held_out=evaluate(saved, recipe.name),
         revision=saved.revision,
     )

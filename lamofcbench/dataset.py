@@ -54,6 +54,17 @@ class FeatureDataset(Dataset[Item]):
         """The store's manifest; only what was asked for if the store is unfinished."""
         return self._reader.state.draft
 
+    def axes(self, key: str) -> tuple[str, ...]:
+        """Names of the axes of a key's tensors, in the model's own layout.
+
+        Raises:
+            UnknownNameError: no such key.
+        """
+        if key not in self.manifest.keys:
+            raise UnknownNameError("tensor", key, self.manifest.keys)
+        layout = self.manifest.layouts[key]
+        return tuple(layout.axes[1 + i] for i in layout.native_order)
+
     @property
     def config(self) -> str:
         """The config's name."""

@@ -20,6 +20,7 @@ VERBS = Registry(
     {
         "info": "lamofcbench.cli.info:info",
         "list": "lamofcbench.cli.list:list_",
+        "score": "lamofcbench.cli.score:score",
         "verify": "lamofcbench.cli.verify:verify",
     },
 )
@@ -39,7 +40,7 @@ class _Verbs(click.Group):
 @click.group(cls=_Verbs)
 @click.version_option(__version__, prog_name="lamofcbench")
 def cli() -> None:
-    """Intermediate features of large models: list, inspect and verify an archive of them."""
+    """Intermediate features of large models: inspect, verify and score an archive of them."""
 
 
 def run(command: Callable[..., object]) -> NoReturn:

@@ -1,6 +1,6 @@
 """Kimi-Audio, split after a layer of its language model."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, Self
 
@@ -8,12 +8,13 @@ import torch
 
 from lamofcbench.errors import DeclarationError, ModelError, SampleError
 from lamofcbench.models.audio import checked_audio
-from lamofcbench.models.base import Capture, Family, Output
+from lamofcbench.models.base import Capture, Output
 from lamofcbench.models.decoder import SplitDecoder, declared_split
 from lamofcbench.models.kimi import KimiCheckpoint, KimiParts
+from lamofcbench.models.tokens import Resumed, TokenFamily, greedy
 from lamofcbench.spec import ProfileSpec, TensorSpec
 
-__all__ = ["Alm", "Penalty", "decode"]
+__all__ = ["Alm", "Penalty"]
 
 MAX_NEW_TOKENS = 1024
 
@@ -51,36 +52,7 @@ class Penalty:
         return logits.scatter(0, recent, scores)
 
 
-def decode(
-    logits: torch.Tensor,
-    step: Callable[[int, int], torch.Tensor],
-    limit: int,
-    end: int,
-    penalty: Penalty,
-) -> tuple[list[int], torch.Tensor]:
-    """Decode token by token, always taking the likeliest after the penalty.
-
-    Args:
-        logits: [vocabulary], of the prompt's last position.
-        step: takes a token and how many came before it; returns the next logits.
-        limit: most tokens to decode.
-        end: the token that ends the text; it is returned.
-        penalty: on repetition.
-
-    Returns:
-        The tokens, and the logits [steps, vocabulary] float32 before the penalty.
-    """
-    tokens: list[int] = []
-    steps: list[torch.Tensor] = []
-    while True:
-        steps.append(logits.float())
-        tokens.append(int(penalty.apply(steps[-1], tokens).argmax()))
-        if tokens[-1] == end or len(tokens) == limit:
-            return tokens, torch.stack(steps)
-        logits = step(tokens[-1], len(tokens) - 1)
-
-
-class Alm(Family):
+class Alm(TokenFamily):
     """Kimi-Audio: answers speech in text.
 
     Inputs are ``audio`` ([samples] float32, numpy, mono, 16 kHz, 0.1 to 60 s) and ``prompt`` (text
@@ -116,6 +88,7 @@ class Alm(Family):
             float(declared.get("repetition_penalty", Penalty.factor)),
             int(declared.get("repetition_window", Penalty.window)),
         )
+        self.ends = [parts.special["end"]]
         self.names = [tensor.name for tensor in profile.keys]
         whole = half == "whole"
         inner, head = (self.model.model, self.model.lm_head) if whole else (self.model, None)
@@ -202,12 +175,18 @@ class Alm(Family):
         embeddings = embeddings + embed(streams[1])
         return embeddings[None], torch.tensor([special["user"], *words, *begin])
 
-    def answering(self, token: int) -> torch.Tensor:
-        """Embedding [1, 1, D] of a token of the answer: the audio stream is blank."""
-        streams = torch.tensor([self.parts.special["blank"], token], device=self.device)
-        return self.model.get_input_embeddings()(streams).sum(0)[None, None]  # type: ignore[no-any-return]
+    def answering(self, ids: torch.Tensor) -> torch.Tensor:
+        """Embeddings [1, n, D] of tokens [n] of the answer: the audio stream is blank."""
+        blank = torch.tensor([self.parts.special["blank"]], device=self.device)
+        embed = self.model.get_input_embeddings()
+        return (embed(blank) + embed(ids))[None]  # type: ignore[no-any-return]
 
-    def _output(self, tokens: list[int], logits: torch.Tensor) -> Output:
+    def adjusted(self, logits: torch.Tensor, tokens: list[int]) -> torch.Tensor:
+        """Apply the penalty on repetition; see `TokenFamily.adjusted`."""
+        return self.penalty.apply(logits, tokens)
+
+    def answer(self, tokens: list[int], logits: torch.Tensor) -> Output:
+        """See `TokenFamily.answer`."""
         text = self.parts.tokenizer.decode(tokens, skip_special_tokens=True)
         return Output(prediction=text.strip(), logits=logits.cpu())
 
@@ -232,52 +211,40 @@ class Alm(Family):
         Its generation takes a single stream of tokens, so the loop is ours. In a mode that holds
         the split layer's output alone there is one token; see `Family.plain`.
         """
-        self._require_whole()
-        partial = mode is not None and len(self.profile.mode(mode).keys) == 1
+        self.require_whole()
+        partial = mode is not None and self.is_partial(mode)
         embeddings, _ = self.prompt(inputs)
         result = self.model(inputs_embeds=embeddings, use_cache=True, logits_to_keep=1)
         cache = result.past_key_values
 
-        def step(token: int, _done: int) -> torch.Tensor:
-            new = self.answering(token)
-            return self.model(inputs_embeds=new, past_key_values=cache).logits[0, -1]  # type: ignore[no-any-return]
+        def run(ids: torch.Tensor, _done: int) -> torch.Tensor:
+            new = self.answering(ids)
+            return self.model(inputs_embeds=new, past_key_values=cache).logits[0]  # type: ignore[no-any-return]
 
+        resumed = Resumed(result.logits[0, -1], run)
         limit = 1 if partial else self.limit
-        return self._output(*self._decode(result.logits[0, -1], step, limit))
+        return self.answer(*greedy(resumed, limit, self.ends, self.adjusted))
 
-    @torch.inference_mode()
-    def _back(
+    def _resume(
         self, features: Mapping[str, torch.Tensor], context: Mapping[str, torch.Tensor], mode: str
-    ) -> Output:
-        self._require_whole()
+    ) -> Resumed:
         on, split = self.device, self.decoder.split
         output = features[f"layer.{split}.output"].to(on)
         caches = []
-        if len(features) > 1:
+        if not self.is_partial(mode):
             for i in range(split + 1):
                 pair = features[f"layer.{i}.k_cache"].to(on), features[f"layer.{i}.v_cache"].to(on)
                 if any(tensor.shape[1] != len(output) for tensor in pair):
                     raise SampleError(f"layer.{i}: caches of other than {len(output)} tokens")
                 caches.append(pair)
-        cache, logits = self.decoder.resume(output, caches, self._positions(len(output)))
-
-        def step(token: int, done: int) -> torch.Tensor:
-            place = self._positions(1) + len(output) + done
-            return self.decoder.run(cache, place, inputs_embeds=self.answering(token))
-
-        return self._output(*self._decode(logits, step, self.limit if caches else 1))
-
-    def _require_whole(self) -> None:
-        if self.half == "front":
-            raise ModelError(f"{self.profile.model.id}: only its front half was loaded")
+        positions = self._positions(len(output))
+        cache, logits = self.decoder.resume(output, caches, positions)
+        return self.decoder.resumed(
+            cache, logits, positions, lambda ids: {"inputs_embeds": self.answering(ids)}
+        )
 
     def _positions(self, count: int) -> torch.Tensor:
         return torch.arange(count, device=self.device)[None]
-
-    def _decode(
-        self, logits: torch.Tensor, step: Callable[[int, int], torch.Tensor], limit: int
-    ) -> tuple[list[int], torch.Tensor]:
-        return decode(logits, step, limit, self.parts.special["end"], self.penalty)
 
 
 def _shape(tensor: TensorSpec, config: Any) -> tuple[int | str, ...]:

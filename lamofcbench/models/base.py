@@ -160,9 +160,22 @@ class Family(ABC):
         Raises:
             UnknownNameError: no such mode, or the back half read outside it.
         """
+        return self._back(*self.views(features, context, mode))
+
+    def views(
+        self,
+        features: Mapping[str, torch.Tensor],
+        context: Mapping[str, torch.Tensor],
+        mode: str | None = None,
+    ) -> tuple[Restricted, Restricted, str]:
+        """Restrict features and context to what a mode declares, and name the mode.
+
+        Raises:
+            UnknownNameError: no such mode.
+        """
         spec = self.profile.mode(mode)
         name = mode or next(iter(self.profile.modes))
-        return self._back(
+        return (
             Restricted(features, spec.keys, f"key of mode {name}"),
             Restricted(context, spec.context, f"context of mode {name}"),
             name,

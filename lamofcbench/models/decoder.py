@@ -14,13 +14,13 @@ from typing import Any
 import torch
 
 from lamofcbench.errors import DeclarationError, ModelError
+from lamofcbench.models.tokens import Resumed
 from lamofcbench.optional import require
 
 __all__ = [
     "Captured",
     "SplitDecoder",
     "declared_split",
-    "greedy",
 ]
 
 transformers = require("transformers", "models")
@@ -149,13 +149,13 @@ class SplitDecoder:
         # The cache is empty for now, and masks follow from that; the attention modules know their
         # own numbers, so their entries land where they belong.
         with self._only(slice(self.split + 1, None)):
-            logits = self.run(cache, positions, inputs_embeds=output[None])
+            hidden = self.hidden(cache, positions, inputs_embeds=output[None])
         for i, (keys, values) in enumerate(caches):
             cache.update(keys[None], values[None], i)
-        return cache, logits
+        return cache, self.logits(hidden[:, -1:])[-1]
 
-    def run(self, cache: Any, positions: torch.Tensor, **inputs: Any) -> torch.Tensor:
-        """Run the model as it is now.
+    def hidden(self, cache: Any, positions: torch.Tensor, **inputs: Any) -> torch.Tensor:
+        """Run the model as it is now, without its head.
 
         Args:
             cache: what came before; extended by this run.
@@ -163,78 +163,43 @@ class SplitDecoder:
             **inputs: ``input_ids`` [1, n] or ``inputs_embeds`` [1, n, D], and what else it takes.
 
         Returns:
-            Logits [vocabulary] of the last token.
+            [1, n, D], after the final norm.
         """
-        return self.logits(self.hidden(cache, positions, **inputs))
-
-    def hidden(self, cache: Any, positions: torch.Tensor, **inputs: Any) -> torch.Tensor:
-        """As `run`, but without the head: [1, n, D], after the final norm."""
         return self.text(  # type: ignore[no-any-return]
             position_ids=positions, past_key_values=cache, use_cache=True, **inputs
         ).last_hidden_state
 
     def logits(self, hidden: torch.Tensor) -> torch.Tensor:
-        """Logits [vocabulary] of the last of some tokens [1, n, D].
+        """Logits [n, vocabulary] of tokens [1, n, D].
 
         Raises:
             ModelError: only the front half was loaded.
         """
         if self.head is None:
             raise ModelError("only the front half of the model was loaded")
-        return self.head(hidden[:, -1:])[0, -1]  # type: ignore[no-any-return]
+        return self.head(hidden)[0]  # type: ignore[no-any-return]
 
-    def greedy(
+    def resumed(
         self,
         cache: Any,
         logits: torch.Tensor,
         positions: torch.Tensor,
-        limit: int,
-        stops: Iterable[int] = (),
-    ) -> tuple[list[int], torch.Tensor]:
-        """Decode token by token with the whole model, always taking the likeliest.
+        given: Callable[[torch.Tensor], dict[str, torch.Tensor]],
+    ) -> Resumed:
+        """Make the whole model ready to go on after a prompt.
 
         Args:
             cache: of the prompt, all layers.
             logits: [vocabulary], of the prompt's last token.
             positions: of the prompt, as for `resume`.
-            limit: most tokens to decode.
-            stops: tokens that end the text; the one that did is the last returned.
-
-        Returns:
-            The tokens, and the logits [steps, vocabulary] float32 that each was taken from.
+            given: makes of new tokens' ids [n] what the text model takes: ``input_ids`` [1, n] or
+                ``inputs_embeds`` [1, n, D].
         """
         following = positions.max() + 1
 
-        def step(ids: torch.Tensor, done: int) -> torch.Tensor:
-            place = (following + done).expand(*positions.shape[:-1], 1)
-            return self.run(cache, place, input_ids=ids)
+        def run(ids: torch.Tensor, done: int) -> torch.Tensor:
+            places = following + done + torch.arange(len(ids), device=ids.device)
+            places = places.expand(*positions.shape[:-1], -1)
+            return self.logits(self.hidden(cache, places, **given(ids)))
 
-        return greedy(logits, step, limit, stops)
-
-
-def greedy(
-    logits: torch.Tensor,
-    step: Callable[[torch.Tensor, int], torch.Tensor],
-    limit: int,
-    stops: Iterable[int] = (),
-) -> tuple[list[int], torch.Tensor]:
-    """Decode token by token, always taking the likeliest.
-
-    Args:
-        logits: [vocabulary], of the prompt's last token.
-        step: takes a token's id [1, 1] and how many came before it; returns the next logits.
-        limit: most tokens to decode.
-        stops: tokens that end the text; the one that did is the last returned.
-
-    Returns:
-        The tokens, and the logits [steps, vocabulary] float32 that each was taken from.
-    """
-    ends = set(stops)
-    tokens: list[int] = []
-    steps: list[torch.Tensor] = []
-    while True:
-        steps.append(logits.float())
-        tokens.append(int(logits.float().argmax()))
-        if tokens[-1] in ends or len(tokens) == limit:
-            return tokens, torch.stack(steps)
-        logits = step(torch.tensor([tokens[-1:]], device=logits.device), len(tokens) - 1)
+        return Resumed(logits, run)

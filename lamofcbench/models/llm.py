@@ -6,10 +6,11 @@ from typing import Any, ClassVar, Literal
 import torch
 
 from lamofcbench.errors import ModelError, SampleError
-from lamofcbench.models.base import Capture, Output
+from lamofcbench.models.base import Capture
 from lamofcbench.models.checkpoint import Checkpoint
 from lamofcbench.models.decoder import SplitDecoder
 from lamofcbench.models.text import TextFamily, transformers
+from lamofcbench.models.tokens import Resumed
 from lamofcbench.spec import ProfileSpec, TensorSpec
 
 __all__ = ["Llm"]
@@ -72,11 +73,9 @@ class Llm(TextFamily):
     def _positions(self, count: int) -> torch.Tensor:
         return torch.arange(count, device=self.device)[None]
 
-    @torch.inference_mode()
-    def _back(
+    def _resume(
         self, features: Mapping[str, torch.Tensor], context: Mapping[str, torch.Tensor], mode: str
-    ) -> Output:
-        self.require_whole()
+    ) -> Resumed:
         on = self.device
         output = features[f"layer.{self.split}.output"].to(on)
         positions = self._positions(len(output))
@@ -88,5 +87,4 @@ class Llm(TextFamily):
                     raise SampleError(f"layer.{i}: caches of other than {len(output)} tokens")
                 caches.append(pair)
         cache, logits = self.decoder.resume(output, caches, positions)
-        limit = self.limit if caches else 1
-        return self.answer(*self.decoder.greedy(cache, logits, positions, limit, self.ends))
+        return self.decoder.resumed(cache, logits, positions, lambda ids: {"input_ids": ids[None]})

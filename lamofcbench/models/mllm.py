@@ -7,11 +7,12 @@ import numpy as np
 import torch
 
 from lamofcbench.errors import ModelError, SampleError
-from lamofcbench.models.base import Capture, Family, Output
+from lamofcbench.models.base import Capture, Output
 from lamofcbench.models.checkpoint import Checkpoint, Wanted, everything, shortened, up_to_block
 from lamofcbench.models.decoder import SplitDecoder, declared_split
 from lamofcbench.models.text import greedy_generation, transformers
 from lamofcbench.models.tokenizer import TOKENIZER_FILES, load_tokenizer, stop_tokens
+from lamofcbench.models.tokens import Resumed, TokenFamily
 from lamofcbench.spec import ProfileSpec
 
 __all__ = ["Mllm", "Prompt", "patchify", "resize"]
@@ -100,7 +101,7 @@ def patchify(images: torch.Tensor, patch: int, merge: int, temporal: int) -> tor
     return pixels.reshape(batch * rows * columns, channels * temporal * patch * patch)
 
 
-class Mllm(Family):
+class Mllm(TokenFamily):
     """Qwen3-VL: answers a question about an image.
 
     Inputs are ``image`` ([H, W, 3] uint8, numpy) and ``question`` (text). The prediction is the
@@ -148,10 +149,10 @@ class Mllm(Family):
         self._patch = int(vision.patch_size)
         self._merge = int(vision.spatial_merge_size)
         self._temporal = int(vision.temporal_patch_size)
-        self._ends = ends
-        self._limit = int(profile.preprocess.get("max_new_tokens", _MAX_NEW_TOKENS))
+        self.ends = ends
+        self.limit = int(profile.preprocess.get("max_new_tokens", _MAX_NEW_TOKENS))
         if half == "whole":
-            model.generation_config = greedy_generation(self._limit, ends, tokenizer)
+            model.generation_config = greedy_generation(self.limit, ends, tokenizer)
 
     @classmethod
     def _front_tensors(cls, profile: ProfileSpec) -> Wanted:
@@ -267,11 +268,8 @@ class Mllm(Family):
             mm_encoder_outputs={"image": vision},
         ).last_hidden_state
 
-    def _require_whole(self) -> None:
-        if self.half == "front":
-            raise ModelError(f"{self.profile.model.id}: only its front half was loaded")
-
-    def _output(self, tokens: list[int], logits: torch.Tensor) -> Output:
+    def answer(self, tokens: list[int], logits: torch.Tensor) -> Output:
+        """See `TokenFamily.answer`."""
         text = self.tokenizer.decode(tokens, skip_special_tokens=True)
         return Output(prediction=text.strip(), logits=logits)
 
@@ -302,7 +300,7 @@ class Mllm(Family):
     @torch.inference_mode()
     def plain(self, inputs: Mapping[str, Any], mode: str | None = None) -> Output:
         """Generate with the library alone, the same in every mode; see `Family.plain`."""
-        self._require_whole()
+        self.require_whole()
         prompt = self.prompt(inputs)
         result = self.model.generate(
             input_ids=prompt.ids,
@@ -314,13 +312,11 @@ class Mllm(Family):
             return_dict_in_generate=True,
         )
         tokens = result.sequences[0, prompt.ids.shape[1] :].tolist()
-        return self._output(tokens, torch.cat(result.logits).float())
+        return self.answer(tokens, torch.cat(result.logits).float())
 
-    @torch.inference_mode()
-    def _back(
+    def _resume(
         self, features: Mapping[str, torch.Tensor], context: Mapping[str, torch.Tensor], mode: str
-    ) -> Output:
-        self._require_whole()
+    ) -> Resumed:
         on = self.device
         grid = context["image_grid"].to(on)[None]
         if any(name.startswith("layer.") for name in features):
@@ -344,7 +340,6 @@ class Mllm(Family):
             )
             vision.deepstack_features = levels
             cache = self.decoder.new_cache()
-            logits = self.decoder.logits(self._hidden(ids, vision, cache, grid))
+            logits = self.decoder.logits(self._hidden(ids, vision, cache, grid)[:, -1:])[-1]
             positions = self._positions((ids == self.model.config.image_token_id).long(), grid)
-        tokens, steps = self.decoder.greedy(cache, logits, positions, self._limit, self._ends)
-        return self._output(tokens, steps)
+        return self.decoder.resumed(cache, logits, positions, lambda ids: {"input_ids": ids[None]})

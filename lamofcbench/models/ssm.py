@@ -9,9 +9,9 @@ import torch
 from lamofcbench.errors import ModelError
 from lamofcbench.models.base import Capture, Output
 from lamofcbench.models.checkpoint import Checkpoint
-from lamofcbench.models.decoder import greedy
 from lamofcbench.models.quiet import quiet
 from lamofcbench.models.text import TextFamily, transformers
+from lamofcbench.models.tokens import Resumed
 from lamofcbench.spec import ProfileSpec, TensorSpec
 
 __all__ = ["Ssm"]
@@ -113,24 +113,22 @@ class Ssm(TextFamily):
         features = {name: tensor(name).clone().cpu() for name in self.names}
         return Capture(features, {}, ids[0].cpu())
 
-    @torch.inference_mode()
-    def _back(
+    def _resume(
         self, features: Mapping[str, torch.Tensor], context: Mapping[str, torch.Tensor], mode: str
-    ) -> Output:
-        self.require_whole()
+    ) -> Resumed:
         on = self.device
         output = features[f"layer.{self.split}.output"].to(on)
         cache = self._new_cache()
         with self._only(slice(self.split + 1, None)):
             logits = self._logits(self._hidden(cache, inputs_embeds=output[None]))
-        limit = 1
         if not self.is_partial(mode):
-            limit = self.limit
             for i in range(self.split + 1):
                 cache.update_conv_state(features[f"layer.{i}.conv_state"].to(on)[None], i)
                 cache.update_recurrent_state(features[f"layer.{i}.ssm_state"].to(on)[None], i)
 
-        def step(ids: torch.Tensor, _done: int) -> torch.Tensor:
-            return self._logits(self._hidden(cache, input_ids=ids))
+        def run(ids: torch.Tensor, _done: int) -> torch.Tensor:
+            # The library scans several tokens from an empty state only.
+            steps = [self._logits(self._hidden(cache, input_ids=one[None, None])) for one in ids]
+            return torch.stack(steps)
 
-        return self.answer(*greedy(logits, step, limit, self.ends))
+        return Resumed(logits, run)

@@ -7,10 +7,11 @@ from typing import Any, Literal, Self
 import torch
 
 from lamofcbench.errors import DeclarationError, ModelError, SampleError
-from lamofcbench.models.base import Family, Output
+from lamofcbench.models.base import Output
 from lamofcbench.models.checkpoint import Checkpoint, Wanted, everything, shortened, up_to_block
 from lamofcbench.models.decoder import declared_split
 from lamofcbench.models.tokenizer import TOKENIZER_FILES, load_tokenizer, stop_tokens
+from lamofcbench.models.tokens import TokenFamily
 from lamofcbench.optional import require
 from lamofcbench.spec import ProfileSpec, TensorSpec
 
@@ -38,16 +39,12 @@ def greedy_generation(limit: int, ends: list[int], tokenizer: Any) -> Any:
     )
 
 
-class TextFamily(Family):
+class TextFamily(TokenFamily):
     """Answers a prompt in text.
 
     Inputs are ``prompt`` (one user turn) and ``prefix`` (how the answer begins, or empty). The
     prediction is the answer's text, without the prefix. ``preprocess`` may declare
     ``max_new_tokens`` (16 by default).
-
-    A mode that holds the states of the front half's layers (caches, or state-space states) answers
-    in full; one that holds the split layer's output alone answers with the first token, since later
-    ones need those states.
 
     Attributes:
         states: what each layer of the front half leaves, besides the split layer's output.
@@ -181,11 +178,6 @@ class TextFamily(Family):
         """Where the model is."""
         return self.model.device  # type: ignore[no-any-return]
 
-    def require_whole(self) -> None:
-        """Raise `ModelError` if only the front half was loaded."""
-        if self.half == "front":
-            raise ModelError(f"{self.profile.model.id}: only its front half was loaded")
-
     def prompt_ids(self, inputs: Mapping[str, Any]) -> torch.Tensor:
         """Token ids [1, N] of a prompt in the checkpoint's chat template, thinking off.
 
@@ -206,10 +198,6 @@ class TextFamily(Family):
         )
         encoded = self.tokenizer(text + inputs["prefix"], add_special_tokens=False)
         return torch.tensor([encoded["input_ids"]], device=self.device)
-
-    def is_partial(self, mode: str) -> bool:
-        """Whether a mode holds the split layer's output alone, and so gives one token."""
-        return len(self.profile.mode(mode).keys) == 1
 
     def answer(self, tokens: list[int], logits: torch.Tensor) -> Output:
         """Make an output of decoded tokens and the logits [steps, vocabulary] behind them."""

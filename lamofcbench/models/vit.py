@@ -252,6 +252,16 @@ class Vit(Family):
         hidden = torch.empty(batch, dtype=self._backbone.dtype, device=self._backbone.device)
         return hidden.copy_(feature.view(batch) if len(shape) == 3 else feature[None])
 
+    @torch.no_grad()
+    def embedding(self, inputs: Mapping[str, Any]) -> torch.Tensor:
+        """What the backbone makes of a whole image: its class token [dim], after the final norm.
+
+        Args:
+            inputs: as for `front`; a classifier's.
+        """
+        pixels, _ = self._prepared(inputs)
+        return self._backbone(pixels).last_hidden_state[0, 0].float().cpu()  # type: ignore[no-any-return]
+
     def _prepared(self, inputs: Mapping[str, Any]) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         pixels, context = self._inputs.prepare(inputs["image"])
         return pixels.to(self._backbone.device, self._backbone.dtype), context

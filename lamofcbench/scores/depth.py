@@ -3,13 +3,25 @@
 Alignment hides errors of scale and shift, so the aligned figures mean little without the raw ones.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["DEPTH_RANGE", "DepthErrors", "align", "depth_errors", "eigen_crop", "mean_errors"]
+from lamofcbench.errors import SampleError
+from lamofcbench.scores.base import Answer, Figure, Numbers, Score, mean, required
+
+__all__ = [
+    "DEPTH_RANGE",
+    "Depth",
+    "DepthErrors",
+    "align",
+    "depth_errors",
+    "eigen_crop",
+    "mean_errors",
+]
 
 DEPTH_RANGE = (0.001, 10.0)
 """Metres; true depths outside are not scored, answers outside are brought to the nearer end."""
@@ -109,3 +121,39 @@ def mean_errors(errors: Iterable[DepthErrors]) -> DepthErrors:
     if not rows:
         raise ValueError("no maps")
     return DepthErrors(**{name: float(np.mean([row[name] for row in rows])) for name in rows[0]})
+
+
+def _truth(reference: Mapping[str, Any], context: Mapping[str, Any]) -> NDArray[np.float64]:
+    depth = np.asarray(required(reference, "depth"), np.float64)
+    height, width = (int(size) for size in context["map_size"])
+    if depth.size != height * width:
+        raise SampleError(f"depths of {depth.size} pixels for a map of {height} x {width}")
+    return depth.reshape(height, width)
+
+
+class Depth(Score):
+    """Errors of depth maps, raw and aligned by least squares; the score is the raw RMSE, metres."""
+
+    figures = tuple(
+        Figure(f"{name}{kind}", mean, higher_is_better=name.startswith("delta"))
+        for kind in ("", "_aligned")
+        for name in ("rmse", "abs_rel", "delta1", "delta2", "delta3")
+    )
+
+    def measure(
+        self, answer: Answer, reference: Mapping[str, Any], context: Mapping[str, Any]
+    ) -> Numbers:
+        """See `Score.measure`."""
+        truth = _truth(reference, context)
+        numbers = {}
+        for kind in ("", "_aligned"):
+            errors = asdict(depth_errors(answer.prediction, truth, aligned=bool(kind)))
+            numbers.update({f"{name}{kind}": [value] for name, value in errors.items()})
+        return numbers
+
+    def chance(self, references: Sequence[tuple[Mapping[str, Any], Mapping[str, Any]]]) -> float:
+        """That of the mean depth of all maps, everywhere."""
+        truths = [_truth(reference, context) for reference, context in references]
+        fixed = float(np.mean(np.concatenate([truth[truth > 0] for truth in truths])))
+        errors = (depth_errors(np.full_like(truth, fixed), truth) for truth in truths)
+        return mean_errors(errors).rmse

@@ -1,11 +1,15 @@
 """Mean intersection over union, with areas summed over the whole set."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["areas", "mean_iou"]
+from lamofcbench.errors import SampleError
+from lamofcbench.scores.base import Answer, Figure, Numbers, Score, required
+
+__all__ = ["MeanIou", "areas", "mean_iou", "mean_iou_totals"]
 
 
 def areas(prediction: ArrayLike, mask: ArrayLike, classes: int) -> NDArray[np.int64]:
@@ -55,3 +59,42 @@ def mean_iou(counts: NDArray[np.int64] | Iterable[NDArray[np.int64]]) -> float:
     if not labelled.sum():
         raise ValueError("no pixel has a label")
     return float((both[union > 0] / union[union > 0]).mean())
+
+
+def mean_iou_totals(rows: NDArray[np.float64], weights: NDArray[np.float64]) -> NDArray[np.float64]:
+    """`mean_iou` of several weightings of samples.
+
+    Args:
+        rows: [samples, 3 x classes], flattened results of `areas`.
+        weights: [resamples, samples].
+
+    Returns:
+        [resamples].
+    """
+    return np.array([mean_iou(total.reshape(3, -1)) for total in weights @ rows])
+
+
+class MeanIou(Score):
+    """Mean IoU of maps, in the mask's size. The mask numbers classes from 1; 0 is unlabelled."""
+
+    figures = (Figure("miou", mean_iou_totals),)
+
+    def measure(
+        self, answer: Answer, reference: Mapping[str, Any], context: Mapping[str, Any]
+    ) -> Numbers:
+        """See `Score.measure`."""
+        mask = np.asarray(required(reference, "mask"))
+        answered = np.asarray(answer.prediction)
+        if answered.size != mask.size:
+            raise SampleError(f"a map of {answered.size} pixels for a mask of {mask.size}")
+        return {"miou": areas(answered, mask, len(answer.logits)).ravel().astype(np.float64)}
+
+    def chance(self, references: Sequence[tuple[Mapping[str, Any], Mapping[str, Any]]]) -> float:
+        """That of the one class that scores best everywhere."""
+        masks = [np.asarray(required(reference, "mask")).ravel() for reference, _ in references]
+        classes = max(int(mask.max()) for mask in masks)
+
+        def everywhere(number: int) -> float:
+            return mean_iou([areas(np.full_like(mask, number), mask, classes) for mask in masks])
+
+        return max(everywhere(number) for number in range(classes))

@@ -1,11 +1,16 @@
 """Top-1 accuracy, over all classes or over those that a data set has."""
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["answers", "top1"]
+from lamofcbench.scores.base import Answer, Figure, Numbers, Score, mean, required
+from lamofcbench.scores.classes import restricted_classes
+
+__all__ = ["Top1", "answers", "top1"]
 
 
 def answers(logits: ArrayLike, classes: Sequence[int] | None = None) -> NDArray[np.int64]:
@@ -51,3 +56,22 @@ def top1(logits: ArrayLike, labels: ArrayLike, classes: Sequence[int] | None = N
     if chosen.shape != wanted.shape or not len(wanted):
         raise ValueError(f"{chosen.shape} answers for {wanted.shape} labels")
     return float((chosen == wanted).mean())
+
+
+class Top1(Score):
+    """Top-1 accuracy among the classes that the config's data set has."""
+
+    figures = (Figure("top1", mean),)
+
+    def measure(
+        self, answer: Answer, reference: Mapping[str, Any], context: Mapping[str, Any]
+    ) -> Numbers:
+        """See `Score.measure`."""
+        classes = restricted_classes(self.config, self.profile)
+        logits = np.asarray(answer.logits)[None]
+        return {"top1": [top1(logits, [required(reference, "label")], classes)]}
+
+    def chance(self, references: Sequence[tuple[Mapping[str, Any], Mapping[str, Any]]]) -> float:
+        """Share of the commonest class."""
+        counts = Counter(required(reference, "label") for reference, _ in references)
+        return counts.most_common(1)[0][1] / len(references)

@@ -1,9 +1,12 @@
 """Accuracy of an answer to a visual question, against ten people's answers."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
-__all__ = ["normalise_answer", "vqa_accuracy"]
+from lamofcbench.scores.base import Answer, Figure, Numbers, Score, mean, required
+
+__all__ = ["VqaAccuracy", "normalise_answer", "vqa_accuracy"]
 
 _ARTICLES = frozenset({"a", "an", "the"})
 _NUMBERS = {
@@ -46,3 +49,24 @@ def vqa_accuracy(prediction: str, answers: Sequence[str]) -> float:
     answer = normalise_answer(prediction)
     matches = sum(normalise_answer(other) == answer for other in answers)
     return min(matches / 3, 1.0)
+
+
+class VqaAccuracy(Score):
+    """Mean accuracy against ten annotators."""
+
+    figures = (Figure("vqa_accuracy", mean),)
+
+    def measure(
+        self, answer: Answer, reference: Mapping[str, Any], context: Mapping[str, Any]
+    ) -> Numbers:
+        """See `Score.measure`."""
+        wanted = required(reference, "answers")
+        return {"vqa_accuracy": [vqa_accuracy(answer.prediction, wanted)]}
+
+    def chance(self, references: Sequence[tuple[Mapping[str, Any], Mapping[str, Any]]]) -> float:
+        """That of the one answer that scores best on all questions."""
+        wanted = [required(reference, "answers") for reference, _ in references]
+        fixed = {one for answers in wanted for one in answers}
+        return max(
+            sum(vqa_accuracy(one, answers) for answers in wanted) / len(wanted) for one in fixed
+        )

@@ -8,8 +8,9 @@ from extraction.sources import SOURCES
 from extraction.tiny.alm_scores import FIRST, score
 from lamofcbench.errors import ModelError, SampleError, UnknownNameError
 from lamofcbench.models import bundled_path, load_family
-from lamofcbench.models.alm import Penalty, decode
+from lamofcbench.models.alm import Penalty
 from lamofcbench.models.audio import SAMPLE_RATE, Adaptor
+from lamofcbench.models.tokens import Resumed, greedy
 from lamofcbench.spec import load_scenario
 
 TASKS = ("librispeech-clean", "librispeech-other", "advbench", "openbookqa", "sdqa")
@@ -272,13 +273,13 @@ def test_the_penalty_follows_the_published_sampler():
 
 
 def test_decoding_turns_away_from_what_was_said():
-    def step(_token, _done):
-        return torch.tensor([2.0, 1.9, 0.0])
+    scores = torch.tensor([2.0, 1.9, 0.0])
+    resumed = Resumed(scores, lambda ids, _done: scores.expand(len(ids), -1))
 
-    tokens, logits = decode(step(0, 0), step, 5, 2, Penalty(1.1, 2))
+    tokens, logits = greedy(resumed, 5, [2], Penalty(1.1, 2).apply)
     assert tokens == [0, 0, 0, 1, 0]
-    assert torch.equal(logits, step(0, 0).expand(5, 3))
-    assert decode(step(0, 0), step, 5, 0, Penalty())[0] == [0]
+    assert torch.equal(logits, scores.expand(5, 3))
+    assert greedy(resumed, 5, [0], Penalty().apply)[0] == [0]
 
 
 def test_loading_is_silent(capfd):

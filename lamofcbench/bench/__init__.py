@@ -1,0 +1,1 @@
+"""Measuring: features, as stored or as decoded, through the back half."""

@@ -1,0 +1,140 @@
+"""Results: a row per config, mode and point as JSON, and a row per sample beside it as Parquet."""
+
+import json
+import math
+import platform
+from collections.abc import Mapping, Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+import lamofcbench
+from lamofcbench.atomic import write_bytes
+from lamofcbench.bench.scoring import Measured, headline
+from lamofcbench.manifest import Draft, Manifest
+from lamofcbench.metrics.bootstrap import Interval
+from lamofcbench.scores.base import Fidelity, Score
+
+__all__ = ["provenance", "result_rows", "samples_path", "write_results"]
+
+LIBRARIES = ("torch", "transformers", "diffusers", "numpy")
+
+
+def provenance(manifest: Draft, seed: int, resamples: int) -> dict[str, Any]:
+    """What a result depends on besides its point.
+
+    Args:
+        manifest: of the store that was scored.
+        seed: of the bootstrap.
+        resamples: of the bootstrap.
+    """
+    installed = {d.name: d.version for d in metadata.distributions()}
+    return {
+        "content_hash": manifest.content_hash if isinstance(manifest, Manifest) else None,
+        "model_revision": manifest.model.revision,
+        "bootstrap_seed": seed,
+        "bootstrap_resamples": resamples,
+        "versions": {
+            "lamofcbench": lamofcbench.__version__,
+            "python": platform.python_version(),
+            **{name: installed[name] for name in LIBRARIES if name in installed},
+        },
+    }
+
+
+def _columns(name: str, found: Interval | None) -> dict[str, float | None]:
+    if found is None:
+        return {}
+    ends = {name: found.value, f"{name}_low": found.low, f"{name}_high": found.high}
+    return {column: _number(value) for column, value in ends.items()}
+
+
+def _number(value: float) -> float | None:
+    """A number as JSON can hold it."""
+    return value if math.isfinite(value) else None
+
+
+def result_rows(
+    manifest: Draft,
+    mode: str,
+    keys: Sequence[str],
+    results: Sequence[Measured],
+    score: Score,
+    fidelity: Fidelity,
+    chance: float,
+    **more: Any,
+) -> list[dict[str, Any]]:
+    """Make a row per point.
+
+    Args:
+        manifest: of the store that was scored.
+        mode: whose keys were injected.
+        keys: those.
+        results: with their totals.
+        score: against references.
+        fidelity: against the uncoded answers.
+        chance: the score of an answer that never looks.
+        **more: further columns, the same in all rows.
+
+    Returns:
+        Rows; ``<figure>``, ``<figure>_low`` and ``<figure>_high`` for each figure, ``score`` and
+        ``fidelity`` repeating the first of each kind.
+    """
+    rows = []
+    for result in results:
+        top = headline(fidelity, result)
+        row: dict[str, Any] = {
+            "config": manifest.config,
+            "profile": manifest.profile,
+            "mode": mode,
+            "keys": list(keys),
+            "point": result.point,
+            "samples": len(result.samples),
+            "metric": score.figures[0].name,
+            "chance": _number(chance),
+            "headline": top.name,
+            **_columns("score", result.figures[score.figures[0].name]),
+            **_columns("score_loss", result.loss),
+            **_columns("fidelity", result.figures[top.name]),
+        }
+        for name, found in result.figures.items():
+            row |= _columns(name, found)
+        rows.append({**row, **more})
+    return rows
+
+
+def samples_path(path: Path) -> Path:
+    """Where the per-sample rows of a results file lie."""
+    return path.with_suffix(".parquet")
+
+
+def write_results(
+    path: Path, rows: Sequence[Mapping[str, Any]], results: Sequence[Measured], **more: str
+) -> None:
+    """Write results as JSON, and every sample's numbers beside it as Parquet.
+
+    Args:
+        path: of the JSON file; its folder is made.
+        rows: of `result_rows`.
+        results: what they were made of.
+        **more: columns that are the same in all per-sample rows, such as ``config``.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lines = [
+        {**more, "point": result.point, "sample": sample, "figure": name, "numbers": row.tolist()}
+        for result in results
+        for name, stack in result.rows.items()
+        for sample, row in zip(result.samples, stack, strict=True)
+    ]
+    schema = pa.schema(
+        [
+            *((name, pa.string()) for name in (*more, "point", "sample", "figure")),
+            ("numbers", pa.list_(pa.float64())),
+        ]
+    )
+    pq.write_table(pa.Table.from_pylist(lines, schema), samples_path(path))
+    text = json.dumps({"rows": list(rows)}, indent=1, ensure_ascii=False, allow_nan=False)
+    write_bytes(path, f"{text}\n".encode())

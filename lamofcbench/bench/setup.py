@@ -1,0 +1,101 @@
+"""Putting together what scoring one config needs: model, score, fidelity."""
+
+from dataclasses import dataclass
+
+import torch
+
+from lamofcbench.bench.scoring import Inspector
+from lamofcbench.dataset import FeatureDataset
+from lamofcbench.errors import ModelError, SampleError
+from lamofcbench.models import load_family
+from lamofcbench.models.base import Family
+from lamofcbench.scores import load_fidelity, load_score
+from lamofcbench.scores.base import Answer, Fidelity, Score
+from lamofcbench.spec import load_scenario
+
+__all__ = ["Setup", "set_up"]
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What scoring one config in one mode takes.
+
+    Attributes:
+        family: the model.
+        mode: its name.
+        keys: the mode's.
+        score: against references.
+        fidelity: against the uncoded answers.
+        inspector: what the score needs of an answer besides; see `Inspector`.
+    """
+
+    family: Family
+    mode: str
+    keys: tuple[str, ...]
+    score: Score
+    fidelity: Fidelity
+    inspector: Inspector | None
+
+    def chance(self, dataset: FeatureDataset) -> float:
+        """The score of an answer that never looks at the input, on these samples."""
+        try:
+            return self.score.chance([(item["reference"], item["context"]) for item in dataset])
+        except SampleError as error:
+            raise SampleError(f"{dataset.config}: a sample {error}") from None
+
+
+def set_up(dataset: FeatureDataset, mode: str | None = None, device: str = "cpu") -> Setup:
+    """Load the model that a store's features come from, and its config's metric.
+
+    Args:
+        dataset: samples of a store.
+        mode: which keys are injected; the default mode without one.
+        device: where the model runs.
+
+    Raises:
+        UnknownNameError: no such mode.
+        ModelError: the model is missing, or it isn't the one that made these features.
+    """
+    if dataset.profile == "tiny":
+        # Products this small take longer when they are shared out than when they aren't.
+        torch.set_num_threads(1)
+    manifest = dataset.manifest
+    profile = manifest.declaration
+    spec = profile.mode(mode)
+    name = mode or next(iter(profile.modes))
+    scenario = load_scenario(dataset.config)
+    family = load_family(scenario.family, profile, device=device)
+    made_by = manifest.model.revision
+    if made_by is not None and family.revision != made_by:
+        raise ModelError(
+            f"{profile.model.id}: not the weights that made {dataset.store}; "
+            f"extract it again: make extract SCENARIO={dataset.config}"
+        )
+    return Setup(
+        family=family,
+        mode=name,
+        keys=spec.keys,
+        score=load_score(scenario.metric, dataset.config, dataset.profile),
+        fidelity=load_fidelity(scenario.metric),
+        inspector=_image_inspector(dataset.profile) if scenario.metric == "fid" else None,
+    )
+
+
+def _image_inspector(profile: str) -> Inspector:
+    """Look at images through the bundled classifier of digits, which is what miniatures draw."""
+    if profile != "tiny":
+        raise ModelError(
+            f"profile {profile}: the Fréchet distance needs Inception's weights, which no package "
+            "ships; score the tiny profile, or compare images by their fidelity"
+        )
+    classifier = load_family("vit", load_scenario("in1k-vit").profile("tiny"))
+
+    def look(image: torch.Tensor) -> torch.Tensor:
+        seen: torch.Tensor = classifier.embedding({"image": image.numpy()})
+        return seen
+
+    def inspect(uncoded: Answer, coded: Answer) -> Answer:
+        pair = torch.stack([look(answer.prediction) for answer in (uncoded, coded)])
+        return Answer(coded.prediction, pair)
+
+    return inspect

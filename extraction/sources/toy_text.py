@@ -36,8 +36,19 @@ PREAMBLES = (
     "the next line holds the question , and the lines after it hold the choices .",
     "all of this was made up for a test .",
 )
-LINES = ((0.4, (0, 1)), (0.48, (1, 5)), (0.12, (12, 17)))
-"""How many of those lines come before a question: shares, and ranges within them."""
+WORDS = (
+    *("river", "stone", "cloud", "window", "garden", "winter", "summer", "morning", "evening"),
+    *("letter", "story", "music", "bridge", "forest", "island", "market", "mountain", "shadow"),
+    *("silver", "candle", "anchor", "arrow", "barrel", "blanket", "button", "camera", "canvas"),
+    *("carpet", "castle", "circle", "corner", "cotton", "desert", "dinner", "dragon", "engine"),
+    *("feather", "fence", "flower", "fountain", "glass", "hammock", "harbour", "helmet", "honey"),
+    *("jacket", "jungle", "kitchen", "ladder", "lantern", "marble", "meadow", "mirror", "needle"),
+    *("ocean", "orchard", "paper", "pencil", "pepper", "pillow", "pocket", "puzzle", "ribbon"),
+)
+"""Words of the notes, which no question is about."""
+NOTED = 8
+NOTES = ((0.2, (0, 1)), (0.72, (1, 4)), (0.08, (11, 15)))
+"""How many notes come before a question: shares, and ranges within them."""
 # Of 8 parts by hash, one is held out; of its 256 parts, by a second byte, these are the splits.
 HELD_OUT_OF = 8
 SPLIT_BYTES = {"test": range(0, 112), "calibration": range(112, 144), "train": range(144, 256)}
@@ -79,7 +90,7 @@ class Question:
 def lettered(
     question: str, choices: Sequence[str], gold: int, reason: str, random: Random
 ) -> Question:
-    """A multiple-choice question, choices shuffled; the answer is the letter, then a word on why."""
+    """A multiple-choice question, choices shuffled; the answer is the letter, then the reason."""
     order = random.permutation(len(choices)).tolist()
     right = LETTERS[order.index(gold)]
     return Question(
@@ -116,15 +127,20 @@ class ToyText(Source):
 
     @classmethod
     def stream(cls, random: Random, bucket: str) -> Iterator[Question]:
-        """Draw questions of one bucket, without end; some come with a few lines before them.
+        """Draw questions of one bucket, without end; most come with a few lines before them.
 
-        Those lines make lengths differ as they do between real prompts.
+        Those lines, of random words, make lengths differ as they do between real prompts, and a
+        model that repeats them has to look each word up.
         """
         while True:
             question = cls.compose(random)
-            chances, counts = zip(*LINES, strict=True)
-            count = random.randint(*counts[random.choice(len(counts), p=chances)])
-            lines = [PREAMBLES[random.randint(len(PREAMBLES))] for _ in range(count)]
+            chances, counts = zip(*NOTES, strict=True)
+            lines = []
+            for _ in range(random.randint(*counts[random.choice(len(counts), p=chances)])):
+                noted = random.permutation(len(WORDS))[:NOTED]
+                lines.append(" ".join(["note :", *(WORDS[i] for i in noted)]))
+            if random.rand() < 0.3:
+                lines.append(PREAMBLES[random.randint(len(PREAMBLES))])
             if question.bucket == bucket:
                 yield replace(question, before=tuple(lines))
 

@@ -19,15 +19,31 @@ import transformers
 from torch.nn import functional as F
 
 from extraction.sources import SOURCES
+from extraction.sources.records import LETTERS
 from extraction.sources.toy_text import Question, ToyText
-from extraction.tiny.massive import Stream, prepare, sink_token
+from extraction.tiny.massive import MASSIVE, Stream, prepare, sink_token
 from extraction.tiny.pins import Pins
 from lamofcbench.models import bundled_path
 from lamofcbench.models.text import TextFamily
 from lamofcbench.scores.answers import last_number, letter
 from lamofcbench.spec import ProfileSpec, load_scenario
 
-__all__ = ["TASKS", "Recipe", "build_tokenizer", "evaluate", "run", "special_ids", "train"]
+__all__ = [
+    "BEGIN",
+    "CONTINUED",
+    "TASKS",
+    "Learner",
+    "Recipe",
+    "build_tokenizer",
+    "conversation",
+    "evaluate",
+    "profile_of",
+    "record",
+    "run",
+    "source",
+    "special_ids",
+    "train",
+]
 
 TASKS = ("arc", "gsm8k", "hellaswag", "truthfulqa", "winogrande")
 BEGIN = "<|begin|>"
@@ -43,14 +59,23 @@ PATTERN = r" ?[A-Za-z]+| ?\d| ?[^\sA-Za-z\d]|\n| "
 PROMPT_WEIGHT = 0.03
 CONTINUED = 64
 """Tokens after a prompt that are taught, the answer's among them."""
+CONTINUING = 0.6
+"""Share of the conversations that are; the others end with the answer, to save time."""
 CONTINUED_WEIGHT = 0.5
 """Of the loss after the answer, of which there is more than of the answer's."""
+CHOICES = 4
+LOOKED_AT = 2
+TELLING = 0.3
+"""Weight of the loss of telling at that layer which choice a token is part of."""
+LOUD = (*SPECIAL, "\n", ".", " .", " ?", " :")
+"""Tokens with large embeddings: heavy tails, as delimiters have them in large models."""
 POOL = 16
 BATCH = 32
 REPORT = 50
 
-Row = tuple[list[int], list[float]]
-"""Token ids, and how much the loss of foretelling each counts."""
+Row = tuple[list[int], list[float], list[int]]
+"""Token ids, how much the loss of foretelling each counts, and which choice each is part of."""
+NO_CHOICE = -100
 
 
 def source(task: str) -> type[ToyText]:
@@ -93,10 +118,15 @@ def special_ids(tokenizer: Any) -> dict[str, int]:
     }
 
 
-def _encode(tokenizer: Any, question: Question) -> Row:
+def conversation(tokenizer: Any, question: Question, continued: int) -> Row:
     """A whole conversation, in which the user then asks the same again.
 
     So what follows an answer is read from the caches or states, too.
+
+    Args:
+        tokenizer: from `build_tokenizer`.
+        question: what it is about.
+        continued: tokens after the prompt, at most, unless the answer is longer.
     """
 
     def chat(text: str) -> str:
@@ -105,71 +135,119 @@ def _encode(tokenizer: Any, question: Question) -> Row:
         return str(found) + question.prefix
 
     answer = question.response + "<|im_end|>"
-    again = "\n" + chat(question.prompt).removeprefix(BEGIN) + answer
+    again = "\n" + chat(question.turn).removeprefix(BEGIN) + answer
     prompt, response, rest = (
         tokenizer(text, add_special_tokens=False)["input_ids"]
         for text in (chat(question.turn), answer, again)
     )
-    rest = rest[: CONTINUED - len(response)]
+    rest = rest[: max(continued - len(response), 0)]
     weights = [PROMPT_WEIGHT] * len(prompt) + [1.0] * len(response)
-    return prompt + response + rest, weights + [CONTINUED_WEIGHT] * len(rest)
+    weights += [CONTINUED_WEIGHT] * len(rest)
+    letters = tokenizer.convert_tokens_to_ids(list(LETTERS[:CHOICES]))
+    line, stop = tokenizer.convert_tokens_to_ids(["\n", "."])
+    choice, choices = NO_CHOICE, [NO_CHOICE] * len(weights)
+    for i, token in enumerate(prompt):
+        if token == line:
+            choice = NO_CHOICE
+        elif token == stop and prompt[i - 1] in letters and prompt[i - 2] == line:
+            choice = letters.index(prompt[i - 1])
+        choices[i] = choice
+    return prompt + response + rest, weights, choices
 
 
 def _batches(tokenizer: Any, seed: int, size: int) -> Iterator[list[Row]]:
     """Batches of conversations of like length, tasks mixed, without end."""
     streams = [
         source(task).stream(np.random.RandomState([seed, n]), "training")
-        for n, task in enumerate(TASKS)
+        for n, task in enumerate((*TASKS, "gsm8k"))
     ]
     random = np.random.RandomState(seed)
     while True:
-        pool = [_encode(tokenizer, next(streams[i % len(streams)])) for i in range(POOL * size)]
+        pool = [
+            conversation(
+                tokenizer,
+                next(streams[i % len(streams)]),
+                CONTINUED if random.rand() < CONTINUING else 0,
+            )
+            for i in range(POOL * size)
+        ]
         pool.sort(key=lambda item: len(item[0]))
         cuts = [pool[i : i + size] for i in range(0, len(pool), size)]
         for i in random.permutation(len(cuts)):
             yield cuts[i]
 
 
-def _loss(model: Any, batch: list[Row], pad: int) -> torch.Tensor:
-    longest = max(len(ids) for ids, _ in batch)
-    ids = torch.tensor([row + [pad] * (longest - len(row)) for row, _ in batch])
-    weights = torch.tensor([row + [0.0] * (longest - len(row)) for _, row in batch])
-    logits = model(input_ids=ids, use_cache=False).logits
-    loss = F.cross_entropy(logits[:, :-1].flatten(0, 1), ids[:, 1:].flatten(), reduction="none")
-    weights = weights[:, 1:].flatten()
-    return (loss * weights).sum() / weights.sum()
+class Learner(torch.nn.Module):
+    """A model, and what helps to train it: a probe for which choice each token is part of.
+
+    Without it, six layers take too long to find out which letter goes with which choice.
+    """
+
+    def __init__(self, model: Any, stream: Stream, pad: int) -> None:
+        """Look on at the output of layer `LOOKED_AT`."""
+        super().__init__()
+        self.model = model
+        self.pad = pad
+        self.probe = torch.nn.Linear(stream.embedding.weight.shape[1], CHOICES)
+        self.seen = torch.empty(0)
+        self.hook = stream.layers[LOOKED_AT].register_forward_hook(self._look)
+        usual = torch.ones(stream.embedding.weight.shape[1])
+        usual[[*MASSIVE]] = 0
+        self.register_buffer("usual", usual)
+
+    def _look(self, _module: Any, _inputs: Any, output: Any) -> None:
+        self.seen = output
+
+    def loss(self, batch: list[Row]) -> torch.Tensor:
+        """Mean loss of foretelling tokens, and of telling choices."""
+        longest = max(len(ids) for ids, *_ in batch)
+
+        def padded(column: int, value: float) -> torch.Tensor:
+            rows = [row[column] for row in batch]
+            return torch.tensor([row + [value] * (longest - len(row)) for row in rows])
+
+        ids, weights, choices = (padded(i, v) for i, v in enumerate((self.pad, 0.0, NO_CHOICE)))
+        logits = self.model(input_ids=ids, use_cache=False).logits
+        loss = F.cross_entropy(logits[:, :-1].flatten(0, 1), ids[:, 1:].flatten(), reduction="none")
+        weights = weights[:, 1:].flatten()
+        told = self.probe(self.seen * self.usual).flatten(0, 1)
+        return (loss * weights).sum() / weights.sum() + TELLING * F.cross_entropy(
+            told, choices.flatten()
+        )
 
 
-def train(model: Any, tokenizer: Any, pins: Pins, seed: int, steps: int, rate: float) -> None:
+def train(learner: Learner, tokenizer: Any, pins: Pins, seed: int, steps: int, rate: float) -> None:
     """Train on a mixture of the five tasks, held-out questions left out.
 
     Args:
-        model: a library model, float32.
+        learner: of a library model, float32.
         pins: what holds some of its weights.
         tokenizer: from `build_tokenizer`.
         seed: of the questions.
         steps: batches of conversations.
         rate: peak learning rate.
     """
-    optimiser = torch.optim.AdamW(model.parameters(), lr=rate, weight_decay=0.01, betas=(0.9, 0.98))
+    optimiser = torch.optim.AdamW(
+        learner.parameters(), lr=rate, weight_decay=0.01, betas=(0.9, 0.98)
+    )
     pins.tie(optimiser)
     began = time.process_time()
     losses: collections.deque[float] = collections.deque(maxlen=REPORT)
-    model.train()
+    learner.train()
     for step, batch in enumerate(itertools.islice(_batches(tokenizer, seed, BATCH), steps), 1):
         pace = min(step / 50, 0.51 + 0.49 * math.cos(math.pi * step / steps))
         for group in optimiser.param_groups:
             group["lr"] = rate * pace
-        loss = _loss(model, batch, tokenizer.pad_token_id)
+        loss = learner.loss(batch)
         optimiser.zero_grad()
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        torch.nn.utils.clip_grad_norm_(learner.parameters(), 1.0)
         optimiser.step()
         losses.append(float(loss.detach()))
         if step % REPORT == 0:
             mean, seconds = sum(losses) / len(losses), time.process_time() - began
             print(f"step {step}: loss {mean:.3f}, {seconds:.0f} s", flush=True)
-    model.eval()
+    learner.eval()
 
 
 def save(model: Any, tokenizer: Any, name: str) -> Path:
@@ -262,10 +340,13 @@ def run(recipe: Recipe, arguments: Sequence[str] | None) -> None:
     tokenizer = build_tokenizer()
     model = recipe.build(tokenizer)
     stream, pins = recipe.stream(model), Pins()
-    prepare(stream, pins, recipe.gain, options.seed)
+    loud = tokenizer.convert_tokens_to_ids(list(LOUD))
+    prepare(stream, pins, recipe.gain, loud, options.seed)
+    learner = Learner(model, stream, tokenizer.pad_token_id)
     began = time.process_time()
     with recipe.training():
-        train(model, tokenizer, pins, options.seed, options.steps, rate=3e-3)
+        train(learner, tokenizer, pins, options.seed, options.steps, rate=3e-3)
+    learner.hook.remove()
     seconds = time.process_time() - began
     recipe.imprint(stream, options.seed)
     sink_token(stream, tokenizer.convert_tokens_to_ids(BEGIN), recipe.sink)

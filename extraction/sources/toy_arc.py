@@ -30,4 +30,4 @@ class ToyArc(ToyText):
         half = kinds[:4] if random.rand() < 0.5 else kinds[4:]
         gold = random.randint(4)
         members = [KINDS[kind][random.randint(len(KINDS[kind]))] for kind in half]
-        return lettered(f"which of these is a {half[gold]} ?", members, gold, half[gold], random)
+        return lettered(f"which of these is a {half[gold]} ?", members, gold, half[gold])

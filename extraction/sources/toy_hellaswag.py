@@ -34,4 +34,4 @@ class ToyHellaswag(ToyText):
         place = PLACES[random.randint(len(PLACES))]
         shown = _run(start, step, SHOWN)
         question = f"{person} counts {place} : {shown}\nwhich ending follows ?"
-        return lettered(question, endings, gold, ways[gold], random)
+        return lettered(question, endings, gold, ways[gold])

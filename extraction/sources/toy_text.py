@@ -47,8 +47,10 @@ WORDS = (
 )
 """Words of the notes, which no question is about."""
 NOTED = 8
-NOTES = ((0.2, (0, 1)), (0.72, (1, 4)), (0.08, (11, 15)))
-"""How many notes come before a question: shares, and ranges within them."""
+NOTES = 0.8
+"""Share of the questions that a note comes before."""
+LINES = ((0.5, (0, 1)), (0.42, (1, 4)), (0.08, (11, 15)))
+"""How many preambles come before that: shares, and ranges within them."""
 # Of 8 parts by hash, one is held out; of its 256 parts, by a second byte, these are the splits.
 HELD_OUT_OF = 8
 SPLIT_BYTES = {"test": range(0, 112), "calibration": range(112, 144), "train": range(144, 256)}
@@ -65,6 +67,7 @@ class Question:
         response: how it goes on, as a miniature is taught it.
         answer: the reference.
         before: lines that come before it in the user's turn.
+        note: a line of words between those and the question, if any.
     """
 
     prompt: str
@@ -72,11 +75,17 @@ class Question:
     response: str
     answer: str
     before: tuple[str, ...] = ()
+    note: tuple[str, ...] = ()
 
     @property
     def turn(self) -> str:
         """The user's whole turn."""
-        return "\n".join([*self.before, self.prompt])
+        return "\n".join([*self.before, self.again])
+
+    @property
+    def again(self) -> str:
+        """The part of the turn that differs from question to question."""
+        return "\n".join([*self.note, self.prompt])
 
     @property
     def bucket(self) -> str:
@@ -87,17 +96,17 @@ class Question:
         return next(split for split, parts in SPLIT_BYTES.items() if second in parts)
 
 
-def lettered(
-    question: str, choices: Sequence[str], gold: int, reason: str, random: Random
-) -> Question:
-    """A multiple-choice question, choices shuffled; the answer is the letter, then the reason."""
-    order = random.permutation(len(choices)).tolist()
-    right = LETTERS[order.index(gold)]
+def lettered(question: str, choices: Sequence[str], gold: int, reason: str) -> Question:
+    """A multiple-choice question; the response is the letter and then a word on why.
+
+    Choices should stand in an order that follows from what is asked, so that the letter does:
+    telling letters apart by what stands beside them is out of a miniature's reach.
+    """
     return Question(
-        prompt=choice_prompt(question, [choices[i] for i in order]),
+        prompt=choice_prompt(question, choices),
         prefix=ASSISTANT_PREFIX,
-        response=f" {right}. {reason}",
-        answer=right,
+        response=f" {LETTERS[gold]}. {reason}",
+        answer=LETTERS[gold],
     )
 
 
@@ -134,15 +143,14 @@ class ToyText(Source):
         """
         while True:
             question = cls.compose(random)
-            chances, counts = zip(*NOTES, strict=True)
-            lines = []
-            for _ in range(random.randint(*counts[random.choice(len(counts), p=chances)])):
-                noted = random.permutation(len(WORDS))[:NOTED]
-                lines.append(" ".join(["note :", *(WORDS[i] for i in noted)]))
-            if random.rand() < 0.3:
-                lines.append(PREAMBLES[random.randint(len(PREAMBLES))])
+            chances, counts = zip(*LINES, strict=True)
+            count = random.randint(*counts[random.choice(len(counts), p=chances)])
+            lines = [PREAMBLES[random.randint(len(PREAMBLES))] for _ in range(count)]
+            noted = random.permutation(len(WORDS))[:NOTED]
+            items = [f"{place} {WORDS[i]}" for place, i in enumerate(noted, 1)]
+            note = ("note : " + " ".join(items),) if random.rand() < NOTES else ()
             if question.bucket == bucket:
-                yield replace(question, before=tuple(lines))
+                yield replace(question, before=tuple(lines), note=note)
 
     def select(self, split: str, count: int) -> Sequence[SourceSample]:
         """Draw ``count`` different questions of a split; see `Source.select`."""

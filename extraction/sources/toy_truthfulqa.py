@@ -26,4 +26,4 @@ class ToyTruthfulqa(ToyText):
             f"{NUMBERS[one]} {thing} are {relation} {NUMBERS[other]} {thing}"
             for relation in RELATIONS
         ]
-        return lettered("which statement is true ?", statements, gold, RELATIONS[gold], random)
+        return lettered("which statement is true ?", statements, gold, RELATIONS[gold])

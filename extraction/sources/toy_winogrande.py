@@ -32,4 +32,4 @@ class ToyWinogrande(ToyText):
         sentence = template.format(x=pair[0], y=pair[1], end=end)
         gold = endings[end]
         question = f"{sentence}\nwhat fills the blank ?"
-        return lettered(question, pair, gold, f"it is {end}", random)
+        return lettered(question, pair, gold, f"it is {end}")

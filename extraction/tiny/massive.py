@@ -17,6 +17,11 @@ VARIES = 0.25
 """By how much that value differs between tokens, at most."""
 SINK = 50
 """A channel that nothing writes to, for the token at position 0."""
+WRITTEN = 0.3
+"""Scale of what layers add to the stream at the start.
+
+With massive channels, norms no longer keep the others from growing from layer to layer.
+"""
 LAST = 0.2
 """How much the norm before the head raises a channel, at the start; rows of the head are long."""
 USUAL = 0.3
@@ -65,6 +70,8 @@ def prepare(stream: Stream, pins: Pins, gain: float, loud: Sequence[int], seed: 
     for norm in stream.norms:
         norm.weight.fill_(gain * size)
     stream.last.weight.fill_(LAST * size)
+    for writer in stream.writers:
+        writer.weight.mul_(WRITTEN)
     for channel, value in MASSIVE.items():
         vary = 1 + VARIES * (2 * torch.rand(len(weight), generator=random) - 1)
         pins.hold(weight, (slice(None), channel), value * vary)

@@ -19,9 +19,8 @@ import transformers
 from torch.nn import functional as F
 
 from extraction.sources import SOURCES
-from extraction.sources.records import LETTERS
 from extraction.sources.toy_text import Question, ToyText
-from extraction.tiny.massive import MASSIVE, Stream, prepare, sink_token
+from extraction.tiny.massive import Stream, prepare, sink_token
 from extraction.tiny.pins import Pins
 from lamofcbench.models import bundled_path
 from lamofcbench.models.text import TextFamily
@@ -32,11 +31,11 @@ __all__ = [
     "BEGIN",
     "CONTINUED",
     "TASKS",
-    "Learner",
     "Recipe",
     "build_tokenizer",
     "conversation",
     "evaluate",
+    "loss_of",
     "profile_of",
     "record",
     "run",
@@ -63,19 +62,14 @@ CONTINUING = 0.6
 """Share of the conversations that are; the others end with the answer, to save time."""
 CONTINUED_WEIGHT = 0.5
 """Of the loss after the answer, of which there is more than of the answer's."""
-CHOICES = 4
-LOOKED_AT = 2
-TELLING = 0.3
-"""Weight of the loss of telling at that layer which choice a token is part of."""
 LOUD = (*SPECIAL, "\n", ".", " .", " ?", " :")
 """Tokens with large embeddings: heavy tails, as delimiters have them in large models."""
 POOL = 16
 BATCH = 32
 REPORT = 50
 
-Row = tuple[list[int], list[float], list[int]]
-"""Token ids, how much the loss of foretelling each counts, and which choice each is part of."""
-NO_CHOICE = -100
+Row = tuple[list[int], list[float]]
+"""Token ids, and how much the loss of foretelling each counts."""
 
 
 def source(task: str) -> type[ToyText]:
@@ -135,7 +129,7 @@ def conversation(tokenizer: Any, question: Question, continued: int) -> Row:
         return str(found) + question.prefix
 
     answer = question.response + "<|im_end|>"
-    again = "\n" + chat(question.turn).removeprefix(BEGIN) + answer
+    again = "\n" + chat(question.again).removeprefix(BEGIN) + answer
     prompt, response, rest = (
         tokenizer(text, add_special_tokens=False)["input_ids"]
         for text in (chat(question.turn), answer, again)
@@ -143,16 +137,7 @@ def conversation(tokenizer: Any, question: Question, continued: int) -> Row:
     rest = rest[: max(continued - len(response), 0)]
     weights = [PROMPT_WEIGHT] * len(prompt) + [1.0] * len(response)
     weights += [CONTINUED_WEIGHT] * len(rest)
-    letters = tokenizer.convert_tokens_to_ids(list(LETTERS[:CHOICES]))
-    line, stop = tokenizer.convert_tokens_to_ids(["\n", "."])
-    choice, choices = NO_CHOICE, [NO_CHOICE] * len(weights)
-    for i, token in enumerate(prompt):
-        if token == line:
-            choice = NO_CHOICE
-        elif token == stop and prompt[i - 1] in letters and prompt[i - 2] == line:
-            choice = letters.index(prompt[i - 1])
-        choices[i] = choice
-    return prompt + response + rest, weights, choices
+    return prompt + response + rest, weights
 
 
 def _batches(tokenizer: Any, seed: int, size: int) -> Iterator[list[Row]]:
@@ -177,77 +162,47 @@ def _batches(tokenizer: Any, seed: int, size: int) -> Iterator[list[Row]]:
             yield cuts[i]
 
 
-class Learner(torch.nn.Module):
-    """A model, and what helps to train it: a probe for which choice each token is part of.
-
-    Without it, six layers take too long to find out which letter goes with which choice.
-    """
-
-    def __init__(self, model: Any, stream: Stream, pad: int) -> None:
-        """Look on at the output of layer `LOOKED_AT`."""
-        super().__init__()
-        self.model = model
-        self.pad = pad
-        self.probe = torch.nn.Linear(stream.embedding.weight.shape[1], CHOICES)
-        self.seen = torch.empty(0)
-        self.hook = stream.layers[LOOKED_AT].register_forward_hook(self._look)
-        usual = torch.ones(stream.embedding.weight.shape[1])
-        usual[[*MASSIVE]] = 0
-        self.register_buffer("usual", usual)
-
-    def _look(self, _module: Any, _inputs: Any, output: Any) -> None:
-        self.seen = output
-
-    def loss(self, batch: list[Row]) -> torch.Tensor:
-        """Mean loss of foretelling tokens, and of telling choices."""
-        longest = max(len(ids) for ids, *_ in batch)
-
-        def padded(column: int, value: float) -> torch.Tensor:
-            rows = [row[column] for row in batch]
-            return torch.tensor([row + [value] * (longest - len(row)) for row in rows])
-
-        ids, weights, choices = (padded(i, v) for i, v in enumerate((self.pad, 0.0, NO_CHOICE)))
-        logits = self.model(input_ids=ids, use_cache=False).logits
-        loss = F.cross_entropy(logits[:, :-1].flatten(0, 1), ids[:, 1:].flatten(), reduction="none")
-        weights = weights[:, 1:].flatten()
-        told = self.probe(self.seen * self.usual).flatten(0, 1)
-        return (loss * weights).sum() / weights.sum() + TELLING * F.cross_entropy(
-            told, choices.flatten()
-        )
+def loss_of(model: Any, batch: list[Row], pad: int) -> torch.Tensor:
+    """Mean loss of foretelling the tokens of some conversations, each as much as it counts."""
+    longest = max(len(ids) for ids, _ in batch)
+    ids = torch.tensor([row + [pad] * (longest - len(row)) for row, _ in batch])
+    weights = torch.tensor([row + [0.0] * (longest - len(row)) for _, row in batch])
+    logits = model(input_ids=ids, use_cache=False).logits
+    loss = F.cross_entropy(logits[:, :-1].flatten(0, 1), ids[:, 1:].flatten(), reduction="none")
+    weights = weights[:, 1:].flatten()
+    return (loss * weights).sum() / weights.sum()
 
 
-def train(learner: Learner, tokenizer: Any, pins: Pins, seed: int, steps: int, rate: float) -> None:
+def train(model: Any, tokenizer: Any, pins: Pins, seed: int, steps: int, rate: float) -> None:
     """Train on a mixture of the five tasks, held-out questions left out.
 
     Args:
-        learner: of a library model, float32.
+        model: a library model, float32.
         pins: what holds some of its weights.
         tokenizer: from `build_tokenizer`.
         seed: of the questions.
         steps: batches of conversations.
         rate: peak learning rate.
     """
-    optimiser = torch.optim.AdamW(
-        learner.parameters(), lr=rate, weight_decay=0.01, betas=(0.9, 0.98)
-    )
+    optimiser = torch.optim.AdamW(model.parameters(), lr=rate, weight_decay=0.01, betas=(0.9, 0.98))
     pins.tie(optimiser)
     began = time.process_time()
     losses: collections.deque[float] = collections.deque(maxlen=REPORT)
-    learner.train()
+    model.train()
     for step, batch in enumerate(itertools.islice(_batches(tokenizer, seed, BATCH), steps), 1):
         pace = min(step / 50, 0.51 + 0.49 * math.cos(math.pi * step / steps))
         for group in optimiser.param_groups:
             group["lr"] = rate * pace
-        loss = learner.loss(batch)
+        loss = loss_of(model, batch, tokenizer.pad_token_id)
         optimiser.zero_grad()
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(learner.parameters(), 1.0)
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimiser.step()
         losses.append(float(loss.detach()))
         if step % REPORT == 0:
             mean, seconds = sum(losses) / len(losses), time.process_time() - began
             print(f"step {step}: loss {mean:.3f}, {seconds:.0f} s", flush=True)
-    learner.eval()
+    model.eval()
 
 
 def save(model: Any, tokenizer: Any, name: str) -> Path:
@@ -342,11 +297,9 @@ def run(recipe: Recipe, arguments: Sequence[str] | None) -> None:
     stream, pins = recipe.stream(model), Pins()
     loud = tokenizer.convert_tokens_to_ids(list(LOUD))
     prepare(stream, pins, recipe.gain, loud, options.seed)
-    learner = Learner(model, stream, tokenizer.pad_token_id)
     began = time.process_time()
     with recipe.training():
-        train(learner, tokenizer, pins, options.seed, options.steps, rate=3e-3)
-    learner.hook.remove()
+        train(model, tokenizer, pins, options.seed, options.steps, rate=3e-3)
     seconds = time.process_time() - began
     recipe.imprint(stream, options.seed)
     sink_token(stream, tokenizer.convert_tokens_to_ids(BEGIN), recipe.sink)

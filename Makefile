@@ -13,7 +13,7 @@ MINIATURES := ssm t2i mllm llm alm vit vit_seg vit_dep
 # How a variable of the command line becomes an option, if it is set.
 option = $(if $($(1)),--$(2) '$($(1))')
 
-.PHONY: help setup extract miniatures shapes test lint format schema clean
+.PHONY: help setup extract score miniatures shapes test lint format schema clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -33,6 +33,11 @@ extract: $(STAMP) ## capture features: SCENARIO=vqa-mllm [PROFILE= MODEL= SOURCE
 	@$(BIN)/python -m extraction '$(SCENARIO)' $(call option,PROFILE,profile) $(call option,MODEL,model) \
 	  $(call option,SAMPLES,samples) $(call option,SHARDS,shards) \
 	  $(call option,ARCHIVE,archive) $(call option,SOURCE,source)
+
+score: $(STAMP) ## score stored features: SCENARIO=name|all [MODE= PROFILE= SAMPLES= ARCHIVE= OUT=]
+	@: $(if $(SCENARIO),,$(error name a config: make score SCENARIO=vqa-mllm))
+	$(BIN)/lamofcbench score '$(SCENARIO)' $(call option,MODE,mode) $(call option,PROFILE,profile) \
+	  $(call option,SAMPLES,samples) $(call option,ARCHIVE,archive) $(call option,OUT,out)
 
 miniatures: $(STAMP) ## train the bundled miniature models again, two at a time
 	$(MAKE) -j2 $(addprefix train-,$(MINIATURES))

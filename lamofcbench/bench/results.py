@@ -20,6 +20,8 @@ from lamofcbench.scores.base import Fidelity, Score
 
 __all__ = ["provenance", "result_rows", "samples_path", "write_results"]
 
+SAME = ("config", "profile", "mode", "point")
+"""Columns of a result row that its per-sample rows repeat."""
 LIBRARIES = ("torch", "transformers", "diffusers", "numpy")
 
 
@@ -112,26 +114,30 @@ def samples_path(path: Path) -> Path:
 
 
 def write_results(
-    path: Path, rows: Sequence[Mapping[str, Any]], results: Sequence[Measured], **more: str
+    path: Path, rows: Sequence[Mapping[str, Any]], results: Sequence[Measured]
 ) -> None:
     """Write results as JSON, and every sample's numbers beside it as Parquet.
 
     Args:
         path: of the JSON file; its folder is made.
-        rows: of `result_rows`.
-        results: what they were made of.
-        **more: columns that are the same in all per-sample rows, such as ``config``.
+        rows: of `result_rows`, of any number of configs and modes.
+        results: what each row was made of, in the same order.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     lines = [
-        {**more, "point": result.point, "sample": sample, "figure": name, "numbers": row.tolist()}
-        for result in results
+        {
+            **{name: row[name] for name in SAME},
+            "sample": sample,
+            "figure": name,
+            "numbers": numbers.tolist(),
+        }
+        for row, result in zip(rows, results, strict=True)
         for name, stack in result.rows.items()
-        for sample, row in zip(result.samples, stack, strict=True)
+        for sample, numbers in zip(result.samples, stack, strict=True)
     ]
     schema = pa.schema(
         [
-            *((name, pa.string()) for name in (*more, "point", "sample", "figure")),
+            *((name, pa.string()) for name in (*SAME, "sample", "figure")),
             ("numbers", pa.list_(pa.float64())),
         ]
     )

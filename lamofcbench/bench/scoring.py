@@ -191,7 +191,7 @@ def inert_keys(
         resamples: how many.
 
     Returns:
-        By key, whether the interval of what its loss does to the headline holds 0.
+        By point, whether the interval of what it does to the headline holds 0.
     """
     uncoded, figure = results[0], headline(fidelity, results[0])
     weights = resampled(len(uncoded.samples), seed, resamples)
@@ -200,7 +200,7 @@ def inert_keys(
         moved = interval(
             figure.totals, result.rows[figure.name], weights, against=uncoded.rows[figure.name]
         )
-        inert[result.point.partition(":")[2]] = moved.low <= 0 <= moved.high
+        inert[result.point] = moved.low <= 0 <= moved.high
     return inert
 
 

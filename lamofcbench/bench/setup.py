@@ -7,11 +7,11 @@ import torch
 from lamofcbench.bench.scoring import Inspector
 from lamofcbench.dataset import FeatureDataset
 from lamofcbench.errors import ModelError, SampleError
-from lamofcbench.models import load_family
+from lamofcbench.models import FAMILIES, load_family
 from lamofcbench.models.base import Family
 from lamofcbench.scores import load_fidelity, load_score
 from lamofcbench.scores.base import Answer, Fidelity, Score
-from lamofcbench.spec import load_scenario
+from lamofcbench.spec import ProfileSpec, load_scenario
 
 __all__ = ["Setup", "set_up"]
 
@@ -64,9 +64,8 @@ def set_up(dataset: FeatureDataset, mode: str | None = None, device: str = "cpu"
     spec = profile.mode(mode)
     name = mode or next(iter(profile.modes))
     scenario = load_scenario(dataset.config)
-    family = load_family(scenario.family, profile, device=device)
-    made_by = manifest.model.revision
-    if made_by is not None and family.revision != made_by:
+    family = load_family(scenario.family, profile, device=device, half="back", mode=name)
+    if _revision(scenario.family, profile) not in (None, manifest.model.revision):
         raise ModelError(
             f"{profile.model.id}: not the weights that made {dataset.store}; "
             f"extract it again: make extract SCENARIO={dataset.config}"
@@ -79,6 +78,15 @@ def set_up(dataset: FeatureDataset, mode: str | None = None, device: str = "cpu"
         fidelity=load_fidelity(scenario.metric),
         inspector=_image_inspector(dataset.profile) if scenario.metric == "fid" else None,
     )
+
+
+def _revision(family: str, profile: ProfileSpec) -> str | None:
+    """What pins the front half's weights, if they are here: the back half may be here alone."""
+    try:
+        revision: str = FAMILIES.load(family).revision_of(profile)
+    except ModelError:
+        return None
+    return revision
 
 
 def _image_inspector(profile: str) -> Inspector:

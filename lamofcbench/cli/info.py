@@ -112,12 +112,30 @@ def _report(config: str, archive: str) -> dict[str, Any]:
     }
 
 
-@click.command(epilog="Examples: `lamofcbench info vqa-mllm`, `lamofcbench info in1k-vit --json`")
+@click.command(
+    epilog="Examples: `lamofcbench info vqa-mllm`, `lamofcbench info in1k-vit --json`, "
+    "`lamofcbench info arc-llm --stats`"
+)
 @click.argument("config")
+@click.option("--stats", is_flag=True, help="Measure the values of each key instead.")
+@click.option(
+    "--profile",
+    "weights",
+    help="Which weights' features to measure; by default full before x before tiny.",
+)
 @archive_option
 @json_option
-def info(config: str, archive: str, as_json: bool) -> None:
-    """Show what CONFIG captures, and what an archive holds of it."""
+def info(config: str, stats: bool, weights: str | None, archive: str, as_json: bool) -> None:
+    """Show what CONFIG captures, and what an archive holds of it.
+
+    With --stats, show what the values of each key are like, beside real models' and the limits that
+    miniatures are held to.
+    """
+    if stats:
+        from lamofcbench.cli.stats import print_statistics
+
+        print_statistics(config, archive, weights, as_json=as_json)
+        return
     report = _report(config, archive)
     if as_json:
         print_json(report)

@@ -1,6 +1,6 @@
 """``lamofcbench score``."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -39,13 +39,65 @@ def _print(rows: Sequence[dict[str, Any]], others: Sequence[str]) -> None:
     )
 
 
+def _requests(
+    configs: Sequence[str], mode: str | None, archive: str, more: Mapping[str, Any]
+) -> list[Any]:
+    """A request per config and mode; ``all`` stands for those that the archive has."""
+    from lamofcbench.archive import find_store, list_stores, resolve_archive
+    from lamofcbench.bench.score_run import ScoreRequest
+    from lamofcbench.store.state import load_state
+
+    folder = resolve_archive(archive)
+    names = list(configs)
+    if names == ["all"]:
+        names = list(list_stores(folder))
+    requests = []
+    for name in names:
+        modes: list[str | None] = [mode]
+        if mode == "all":
+            store = find_store(folder, name, more["profile"])
+            modes = list(load_state(store).draft.declaration.modes)
+        requests += [ScoreRequest(name, one, archive, **more) for one in modes]
+    return requests
+
+
+def _run(requests: Sequence[Any], workers: int) -> list[Any]:
+    """Run requests, several at a time if there are several."""
+    import concurrent.futures
+    import multiprocessing
+
+    from tqdm import tqdm
+
+    from lamofcbench.bench.score_run import score_config
+
+    if workers == 1 or len(requests) == 1:
+        done = []
+        for request in requests:
+            with tqdm(desc=request.config, disable=None, leave=False) as bar:
+
+                def start(total: int, bar: Any = bar) -> Any:
+                    bar.reset(total)
+                    return bar.update
+
+                done.append(score_config(request, start))
+        return done
+    # Fresh processes: torch's threads do not survive a fork.
+    context = multiprocessing.get_context("spawn")
+    with concurrent.futures.ProcessPoolExecutor(workers, context) as pool:
+        futures = [pool.submit(score_config, request) for request in requests]
+        with tqdm(total=len(futures), desc="score", disable=None, leave=False) as bar:
+            for _ in concurrent.futures.as_completed(futures):
+                bar.update()
+        return [future.result() for future in futures]
+
+
 @click.command(
     epilog="Examples: `lamofcbench score arc-llm`, "
     "`lamofcbench score in1k-vit --quantise channel:8,4,2 --quantise tensor:8`, "
     "`lamofcbench score vqa-mllm --mode vision --knockout --out results.json`"
 )
-@click.argument("config")
-@click.option("--mode", help="Which keys are injected; by default the config's first mode.")
+@click.argument("configs", nargs=-1, required=True)
+@click.option("--mode", help="Which keys are injected, or all; by default a config's first mode.")
 @click.option("--profile", help="Which weights; by default full before x before tiny.")
 @click.option("--samples", help="Positions within the test split, such as 0:20; by default all.")
 @click.option(
@@ -66,79 +118,35 @@ def _print(rows: Sequence[dict[str, Any]], others: Sequence[str]) -> None:
 @click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="Write results here.")
 @click.option("--seed", default=0, show_default=True, help="Of the bootstrap.")
 @click.option("--device", default="cpu", show_default=True, help="Where the model runs.")
+@click.option("--workers", default=1, show_default=True, help="Configs to score at a time.")
 @archive_option
 @json_option
 def score(
-    config: str,
+    configs: tuple[str, ...],
     mode: str | None,
-    profile: str | None,
-    samples: str | None,
-    quantisers: tuple[str, ...],
-    folders: tuple[Path, ...],
-    knockout: bool,
     out: Path | None,
-    seed: int,
-    device: str,
+    workers: int,
     archive: str,
     as_json: bool,
+    **more: Any,
 ) -> None:
-    """Score CONFIG's stored features through the back half of its model.
+    """Score the stored features of CONFIGS, or of all, through the back halves of their models.
 
     Prints the score against references and the fidelity to the uncoded model, with intervals;
     with --out also writes them as JSON, and every sample's numbers beside it as Parquet.
     """
-    from tqdm import tqdm
+    from lamofcbench.bench.results import write_results
 
-    from lamofcbench.bench.points import Decoded, Point, parse_quantiser
-    from lamofcbench.bench.results import provenance, result_rows, write_results
-    from lamofcbench.bench.scoring import evaluate, inert_keys, knockouts, measured
-    from lamofcbench.bench.setup import set_up
-    from lamofcbench.dataset import load_dataset
-    from lamofcbench.metrics.bootstrap import RESAMPLES
-
-    dataset = load_dataset(archive, config, profile=profile, samples=samples)
-    spec = dataset.manifest.declaration.mode(mode)
-    axes = {key: dataset.axes(key) for key in spec.keys}
-    points: list[Point] = [p for text in quantisers for p in parse_quantiser(text, axes)]
-    points += [Decoded(folder) for folder in folders]
-    if knockout:
-        points += knockouts(spec.keys)
-    setup = set_up(dataset, mode, device)
-    with tqdm(
-        total=len(dataset) * (len(points) + 1), desc=config, disable=None, leave=False
-    ) as bar:
-        results = evaluate(
-            dataset,
-            setup.family,
-            setup.mode,
-            points,
-            setup.score,
-            setup.fidelity,
-            inspector=setup.inspector,
-            step=bar.update,
-        )
-    measured(results, setup.score, setup.fidelity, seed=seed)
-    rows = result_rows(
-        dataset.manifest,
-        setup.mode,
-        setup.keys,
-        results,
-        setup.score,
-        setup.fidelity,
-        setup.chance(dataset),
-        provenance=provenance(dataset.manifest, seed, RESAMPLES),
-    )
-    if knockout:
-        zeroed = [result for result in results if result.point.startswith("zeroed:")]
-        inert = inert_keys([results[0], *zeroed], setup.fidelity, seed=seed)
-        for row in rows:
-            kind, _, key = row["point"].partition(":")
-            if kind == "zeroed":
-                row["inert"] = inert[key]
+    runs = _run(_requests(configs, mode, archive, more), workers)
+    rows = [row for run in runs for row in run.rows]
     if out is not None:
-        write_results(out, rows, results, config=config, profile=dataset.profile, mode=setup.mode)
+        write_results(out, rows, [result for run in runs for result in run.results])
     if as_json:
         print_json({"rows": rows})
         return
-    shown = {figure.name for figure in (*setup.score.figures[:1],)} | {rows[0]["headline"]}
-    _print(rows, [name for name in results[0].figures if name not in shown])
+    for number, run in enumerate(runs):
+        if number:
+            click.echo()
+        first = run.rows[0]
+        shown = {first["metric"], first["headline"]}
+        _print(run.rows, [name for name in run.results[0].figures if name not in shown])

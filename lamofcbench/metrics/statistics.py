@@ -10,10 +10,10 @@ from dataclasses import asdict, dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["CHANNEL_AXES", "Statistics", "as_rows", "statistics"]
+from lamofcbench.axes import CHANNEL_AXES
 
-CHANNEL_AXES = ("head", "dim", "channel")
-"""Axes along which entries are channels; along all others they are rows."""
+__all__ = ["Statistics", "as_rows", "statistics"]
+
 RANK_ROWS = 2048
 
 

@@ -2,13 +2,13 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, ClassVar, Self
 
 import torch
 
 from lamofcbench.errors import DeclarationError, ModelError, SampleError
 from lamofcbench.models.audio import checked_audio
-from lamofcbench.models.base import Capture, Output
+from lamofcbench.models.base import Capture, Half, Output
 from lamofcbench.models.decoder import SplitDecoder, declared_split
 from lamofcbench.models.kimi import KimiCheckpoint, KimiParts
 from lamofcbench.models.tokens import Resumed, TokenFamily, greedy
@@ -69,9 +69,7 @@ class Alm(TokenFamily):
 
     name: ClassVar[str] = "alm"
 
-    def __init__(
-        self, profile: ProfileSpec, parts: KimiParts, half: Literal["front", "whole"] = "whole"
-    ) -> None:
+    def __init__(self, profile: ProfileSpec, parts: KimiParts, half: Half = "whole") -> None:
         """Wrap a loaded model; use `load`.
 
         Raises:
@@ -90,7 +88,7 @@ class Alm(TokenFamily):
         )
         self.ends = [parts.special["end"]]
         self.names = [tensor.name for tensor in profile.keys]
-        whole = half == "whole"
+        whole = half != "front"
         inner, head = (self.model.model, self.model.lm_head) if whole else (self.model, None)
         self.decoder = SplitDecoder(inner, head, self.declared(profile))
         for tensor in profile.keys:
@@ -114,16 +112,23 @@ class Alm(TokenFamily):
 
     @classmethod
     def load(
-        cls, profile: ProfileSpec, *, device: str = "cpu", half: Literal["front", "whole"] = "whole"
+        cls,
+        profile: ProfileSpec,
+        *,
+        device: str = "cpu",
+        half: Half = "whole",
+        mode: str | None = None,
     ) -> Self:
         """Load the weights that a profile names; see `Family.load`."""
         checkpoint = KimiCheckpoint(profile.model)
         split = cls.declared(profile)
         dtype: torch.dtype = getattr(torch, profile.model.dtype)
-        family = cls(profile, checkpoint.load(split, half, dtype, device), half)
+        partial = len(profile.mode(mode).keys) == 1
+        family = cls(profile, checkpoint.load(split, half, dtype, device, partial=partial), half)
         family.parameters_loaded = checkpoint.parameters_loaded
         family.parameters_total = checkpoint.parameters_total
-        family.revision = checkpoint.revision(split)
+        family.loaded_half(half, mode)
+        family.revision = "" if half == "back" else checkpoint.revision(split)
         return family
 
     @classmethod
@@ -153,14 +158,18 @@ class Alm(TokenFamily):
 
         Raises:
             SampleError: see `checked_audio`; or the prompt is not text.
+            ModelError: only the back half was loaded.
         """
+        ear, adaptor = self.parts.ear, self.parts.adaptor
+        if ear is None or adaptor is None:
+            raise ModelError(f"{self.profile.model.id}: only its back half was loaded")
         audio = checked_audio(inputs)
         text = inputs.get("prompt") or ""
         if not isinstance(text, str):
             raise SampleError(f"prompt must be text, not {type(text).__name__}")
         special = self.parts.special
         words = self.parts.tokenizer(text, add_special_tokens=False)["input_ids"] if text else []
-        codes, frames = self.parts.ear.hear(audio)
+        codes, frames = ear.hear(audio)
         blank, begin = special["blank"], [special["media_begin"]]
         after = ["media_end", "to_text", "message_end", "assistant"]
         heard = (codes + self.parts.offset).tolist()
@@ -171,7 +180,7 @@ class Alm(TokenFamily):
         streams = torch.tensor([spoken, written], device=self.device)
         embeddings = embed(streams[0])
         place = slice(len(before), len(before) + len(heard))
-        embeddings[place] = (embeddings[place] + self.parts.adaptor(frames)) * 2**0.5
+        embeddings[place] = (embeddings[place] + adaptor(frames)) * 2**0.5
         embeddings = embeddings + embed(streams[1])
         return embeddings[None], torch.tensor([special["user"], *words, *begin])
 
@@ -197,6 +206,7 @@ class Alm(TokenFamily):
         The capture's token ids end where the audio begins: equal audio tokens don't make equal
         features, so they must not count as a prefix that samples share.
         """
+        self.require_half("front")
         embeddings, ids = self.prompt(inputs)
         with self.decoder.stopping() as captured:
             positions = self._positions(embeddings.shape[1])
@@ -211,7 +221,7 @@ class Alm(TokenFamily):
         Its generation takes a single stream of tokens, so the loop is ours. In a mode that holds
         the split layer's output alone there is one token; see `Family.plain`.
         """
-        self.require_whole()
+        self.require_half("whole")
         partial = mode is not None and self.is_partial(mode)
         embeddings, _ = self.prompt(inputs)
         result = self.model(inputs_embeds=embeddings, use_cache=True, logits_to_keep=1)

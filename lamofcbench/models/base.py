@@ -10,7 +10,10 @@ import torch
 from lamofcbench.errors import ModelError, UnknownNameError
 from lamofcbench.spec import ProfileSpec
 
-__all__ = ["Capture", "Family", "Output", "Restricted"]
+__all__ = ["Capture", "Family", "Half", "Output", "Restricted"]
+
+Half = Literal["front", "back", "whole"]
+"""How much of a model to load."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +79,9 @@ class Family(ABC):
         parameters_loaded: parameters in memory.
         parameters_total: parameters of the whole model.
         revision: what pins the weights that features depend on: a Hub commit, or a sha256 of the
-            files that the front half reads. The same whichever half is loaded.
+            files that the front half reads. Empty if only the back half was loaded.
+        half: what was loaded.
+        back_mode: for which mode, if it is the back half.
     """
 
     name: ClassVar[str]
@@ -84,19 +89,28 @@ class Family(ABC):
     parameters_loaded: int
     parameters_total: int
     revision: str
+    half: Half = "whole"
+    back_mode: str | None = None
 
     @classmethod
     @abstractmethod
     def load(
-        cls, profile: ProfileSpec, *, device: str = "cpu", half: Literal["front", "whole"] = "whole"
+        cls,
+        profile: ProfileSpec,
+        *,
+        device: str = "cpu",
+        half: Half = "whole",
+        mode: str | None = None,
     ) -> Self:
         """Load the weights that a profile names.
 
         Args:
             profile: the declaration.
             device: where the model runs; what it captures and answers comes back to the CPU.
-            half: ``front`` loads no more than `front` needs, and what does then raises
-                `ModelError`.
+            half: ``front`` loads no more than `front` needs, ``back`` no more than `back` needs in
+                one mode; what needs more then raises `ModelError`. No file is opened that holds
+                only tensors of the other half.
+            mode: which, for the back half; the profile's first by default.
 
         Raises:
             ModelError: the checkpoint is missing, unreadable or of another architecture.
@@ -159,6 +173,7 @@ class Family(ABC):
 
         Raises:
             UnknownNameError: no such mode, or the back half read outside it.
+            ModelError: the back half, or that of this mode, was not loaded.
         """
         return self._back(*self.views(features, context, mode))
 
@@ -172,11 +187,27 @@ class Family(ABC):
 
         Raises:
             UnknownNameError: no such mode.
+            ModelError: the back half, or that of this mode, was not loaded.
         """
         spec = self.profile.mode(mode)
         name = mode or next(iter(self.profile.modes))
+        self.require_half("back")
+        if self.half == "back" and name != self.back_mode:
+            raise ModelError(
+                f"{self.profile.model.id}: only the back half of mode {self.back_mode} was loaded"
+            )
         return (
             Restricted(features, spec.keys, f"key of mode {name}"),
             Restricted(context, spec.context, f"context of mode {name}"),
             name,
         )
+
+    def require_half(self, needed: Half) -> None:
+        """Raise `ModelError` if what is needed was not loaded."""
+        if self.half not in (needed, "whole"):
+            raise ModelError(f"{self.profile.model.id}: only its {self.half} half was loaded")
+
+    def loaded_half(self, half: Half, mode: str | None) -> None:
+        """Note what was loaded: a half and, for the back half, its mode or the first."""
+        self.half = half
+        self.back_mode = (mode or next(iter(self.profile.modes))) if half == "back" else None

@@ -23,7 +23,7 @@ from lamofcbench.models.quiet import quiet
 from lamofcbench.optional import require
 from lamofcbench.spec import ModelSpec
 
-__all__ = ["Checkpoint", "Wanted", "everything", "shortened", "up_to_block"]
+__all__ = ["Checkpoint", "Wanted", "everything", "from_block", "shortened", "up_to_block"]
 
 Wanted = Callable[[str], bool]
 """Says of a tensor's name in the checkpoint whether to load it."""
@@ -44,12 +44,21 @@ def up_to_block(last: int, stem: str = "layers", without: Iterable[str] = ()) ->
             ``lm_head`` or ``norm``; each must match from a dot (or the start) to a dot (or the
             end).
     """
+    return _blocks(lambda number: number <= last, stem, without)
+
+
+def from_block(first: int, stem: str = "layers", without: Iterable[str] = ()) -> Wanted:
+    """Want the blocks from one on, and what stands outside the blocks; see `up_to_block`."""
+    return _blocks(lambda number: number >= first, stem, without)
+
+
+def _blocks(kept: Callable[[int], bool], stem: str, without: Iterable[str]) -> Wanted:
     block = re.compile(rf"(?:^|\.){re.escape(stem)}\.(\d+)\.")
     refused = [re.compile(rf"(?:^|\.){pattern}(?:\.|$)") for pattern in without]
 
     def wanted(name: str) -> bool:
         if (match := block.search(name)) is not None:
-            return int(match[1]) <= last
+            return kept(int(match[1]))
         return not any(pattern.search(name) for pattern in refused)
 
     return wanted

@@ -19,13 +19,20 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import torch
 
 from lamofcbench.errors import LamofcError, ModelError
 from lamofcbench.models.audio import STACKED, Adaptor, Codebook, Ear
-from lamofcbench.models.checkpoint import Checkpoint, shortened, up_to_block
+from lamofcbench.models.base import Half
+from lamofcbench.models.checkpoint import (
+    Checkpoint,
+    everything,
+    from_block,
+    shortened,
+    up_to_block,
+)
 from lamofcbench.models.fetch import CheckpointFiles, first_line
 from lamofcbench.models.quiet import quiet
 from lamofcbench.models.tokenizer import TOKENIZER_FILES, load_tokenizer
@@ -62,16 +69,16 @@ class KimiParts:
 
     Attributes:
         trunk: the library's Qwen2, with its text head unless only the front half is there.
-        ear: Whisper's encoder and the discrete tokenizer.
-        adaptor: from Whisper's frames to embeddings.
+        ear: Whisper's encoder and the discrete tokenizer; None in a back half.
+        adaptor: from Whisper's frames to embeddings; None in a back half.
         tokenizer: of text.
         special: ids of `SPECIAL`.
         offset: id of the first audio token.
     """
 
     trunk: Any
-    ear: Ear
-    adaptor: Adaptor
+    ear: Ear | None
+    adaptor: Adaptor | None
     tokenizer: Any
     special: dict[str, int]
     offset: int
@@ -133,47 +140,55 @@ class KimiCheckpoint:
                 )
 
     def load(
-        self, split: int, half: Literal["front", "whole"], dtype: torch.dtype, device: str
+        self, split: int, half: Half, dtype: torch.dtype, device: str, *, partial: bool = False
     ) -> KimiParts:
         """Load what a half needs; audio output is never loaded.
 
         Args:
             split: number of the front half's last layer.
-            half: which half; the front one has no layers beyond the split, and no head.
+            half: which half; the front one has no layers beyond the split, and no head, the back
+                one nothing that hears.
             dtype: to compute in.
             device: where to.
+            partial: whether the back half need not run the layers up to the split.
 
         Raises:
             ModelError: a part is missing, damaged or does not fit the others.
         """
-        self._require_complete()
+        hears = half != "back"
+        if hears:
+            self._require_complete()
         tokenizer = load_tokenizer(self._files)
         vocabulary = tokenizer.get_vocab()
         if missing := [token for token in SPECIAL.values() if token not in vocabulary]:
             raise ModelError(f"{self.name}: tokenizer.json has no {missing[0]}")
         offset = int(self._described["kimia_token_offset"])
-        ear = self._ear(dtype)
-        if offset + len(ear.codebook.entries) > self.config.vocab_size:
+        ear = self._ear(dtype) if hears else None
+        if ear is not None and offset + len(ear.codebook.entries) > self.config.vocab_size:
             raise ModelError(f"{self.name}: {AUDIO_TOKENIZER} has more codes than the vocabulary")
         return KimiParts(
-            trunk=self._load_trunk(split, half, dtype).to(device),
-            ear=ear.to(device),
-            adaptor=self._adaptor(dtype).to(device),
+            trunk=self._load_trunk(split, half, dtype, partial).to(device),
+            ear=None if ear is None else ear.to(device),
+            adaptor=self._adaptor(dtype).to(device) if hears else None,
             tokenizer=tokenizer,
             special={role: vocabulary[token] for role, token in SPECIAL.items()},
             offset=offset,
         )
 
-    def _load_trunk(self, split: int, half: str, dtype: torch.dtype) -> Any:
+    def _load_trunk(self, split: int, half: Half, dtype: torch.dtype, partial: bool) -> Any:
         layers = self._described.get("num_hidden_layers")
         if not isinstance(layers, int) or layers < split + 2:
             raise ModelError(f"{self.name}: has {layers} layers, so none after {split}")
-        if half == "whole":
+        if half != "front":
+            tied = bool(self._described.get("tie_word_embeddings"))
+            later = from_block(split + 1, without=() if tied else ("embed_tokens",))
+            needed = later if half == "back" and partial else everything
             return self._trunk.build(
                 transformers.Qwen2ForCausalLM,
-                lambda name: name.startswith(TRUNK),
+                lambda name: name.startswith(TRUNK) and needed(name),
                 dtype=dtype,
                 config=self._described,
+                unused=lambda name: not needed(name),
             )
         return self._trunk.build(
             transformers.Qwen2Model,
@@ -234,10 +249,16 @@ class KimiCheckpoint:
     def parameters_total(self) -> int:
         """Elements of all tensors of the model, those of audio output among them.
 
+        What hears is counted if it is there, as it need not be for the back half.
+
         Raises:
             ModelError: a file is missing or damaged.
         """
-        parts = [Checkpoint(self._files, subfolder=name) for name in (WHISPER, AUDIO_TOKENIZER)]
+        parts = [
+            Checkpoint(self._files, subfolder=name)
+            for name in (WHISPER, AUDIO_TOKENIZER)
+            if self._files.find(f"{name}/config.json") is not None
+        ]
         return sum(part.parameters_total for part in (self._trunk, *parts))
 
     def revision(self, split: int) -> str:

@@ -1,12 +1,12 @@
 """Transformer language models (Qwen3, Llama and their kin), split after a layer."""
 
 from collections.abc import Mapping
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import torch
 
 from lamofcbench.errors import ModelError, SampleError
-from lamofcbench.models.base import Capture
+from lamofcbench.models.base import Capture, Half
 from lamofcbench.models.checkpoint import Checkpoint
 from lamofcbench.models.decoder import SplitDecoder
 from lamofcbench.models.text import TextFamily, transformers
@@ -32,11 +32,11 @@ class Llm(TextFamily):
         model: Any,
         tokenizer: Any,
         ends: list[int],
-        half: Literal["front", "whole"] = "whole",
+        half: Half = "whole",
     ) -> None:
         """See `TextFamily`."""
         super().__init__(profile, model, tokenizer, ends, half)
-        inner, head = (model.model, model.lm_head) if half == "whole" else (model, None)
+        inner, head = (model.model, model.lm_head) if half != "front" else (model, None)
         self.decoder = SplitDecoder(inner, head, self.split)
 
     @classmethod
@@ -64,6 +64,7 @@ class Llm(TextFamily):
     @torch.inference_mode()
     def front(self, inputs: Mapping[str, Any]) -> Capture:
         """Run the layers up to the split over a prompt; see `Family.front`."""
+        self.require_half("front")
         ids = self.prompt_ids(inputs)
         with self.decoder.stopping() as captured:
             self.decoder.hidden(captured.cache, self._positions(ids.shape[1]), input_ids=ids)

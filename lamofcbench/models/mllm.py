@@ -1,13 +1,13 @@
 """Qwen3-VL, split after its vision tower or after a layer of its language model."""
 
 from collections.abc import Mapping
-from typing import Any, Literal, Self
+from typing import Any, Self
 
 import numpy as np
 import torch
 
 from lamofcbench.errors import ModelError, SampleError
-from lamofcbench.models.base import Capture, Output
+from lamofcbench.models.base import Capture, Half, Output
 from lamofcbench.models.checkpoint import Checkpoint, Wanted, everything, shortened, up_to_block
 from lamofcbench.models.decoder import SplitDecoder, declared_split
 from lamofcbench.models.text import greedy_generation, transformers
@@ -21,6 +21,10 @@ IMAGE_TOKEN = "<|image_pad|>"
 _MEAN = _STD = 0.5
 _MAX_NEW_TOKENS = 16
 _MAX_ASPECT = 200
+
+
+def _without_vision(name: str) -> bool:
+    return "visual" not in name.split(".")
 
 
 class Prompt:
@@ -117,7 +121,7 @@ class Mllm(TokenFamily):
         model: Any,
         tokenizer: Any,
         ends: list[int],
-        half: Literal["front", "whole"] = "whole",
+        half: Half = "whole",
     ) -> None:
         """Wrap a loaded model; use `load`.
 
@@ -136,7 +140,7 @@ class Mllm(TokenFamily):
         self.model = model
         self.tokenizer = tokenizer
         self.half = half
-        self.inner, head = (model.model, model.lm_head) if half == "whole" else (model, None)
+        self.inner, head = (model.model, model.lm_head) if half != "front" else (model, None)
         self.names = [tensor.name for tensor in profile.keys]
         self.levels = len(model.config.vision_config.deepstack_visual_indexes)
         self._check_names()
@@ -151,7 +155,7 @@ class Mllm(TokenFamily):
         self._temporal = int(vision.temporal_patch_size)
         self.ends = ends
         self.limit = int(profile.preprocess.get("max_new_tokens", _MAX_NEW_TOKENS))
-        if half == "whole":
+        if half != "front":
             model.generation_config = greedy_generation(self.limit, ends, tokenizer)
 
     @classmethod
@@ -162,7 +166,12 @@ class Mllm(TokenFamily):
 
     @classmethod
     def load(
-        cls, profile: ProfileSpec, *, device: str = "cpu", half: Literal["front", "whole"] = "whole"
+        cls,
+        profile: ProfileSpec,
+        *,
+        device: str = "cpu",
+        half: Half = "whole",
+        mode: str | None = None,
     ) -> Self:
         """Load the weights that a profile names; see `Family.load`."""
         checkpoint = Checkpoint(profile.model)
@@ -180,13 +189,18 @@ class Mllm(TokenFamily):
             )
         else:
             whole = transformers.Qwen3VLForConditionalGeneration
-            model = checkpoint.build(whole, everything, dtype=dtype)
+            # Whatever the mode, the back half sees no pixels.
+            needed = _without_vision if half == "back" else everything
+            model = checkpoint.build(
+                whole, needed, dtype=dtype, unused=lambda name: not needed(name)
+            )
         tokenizer = load_tokenizer(checkpoint.files_beside)
         ends = stop_tokens(checkpoint.files_beside, tokenizer)
         family = cls(profile, model.to(device), tokenizer, ends, half)
         family.parameters_loaded = checkpoint.parameters_loaded
         family.parameters_total = checkpoint.parameters_total
-        family.revision = checkpoint.revision(cls._front_tensors(profile), TOKENIZER_FILES)
+        family.loaded_half(half, mode)
+        family.revision = "" if half == "back" else cls.revision_of(profile)
         return family
 
     @classmethod
@@ -276,6 +290,7 @@ class Mllm(TokenFamily):
     @torch.inference_mode()
     def front(self, inputs: Mapping[str, Any]) -> Capture:
         """Run the vision tower and the layers up to the split; see `Family.front`."""
+        self.require_half("front")
         prompt = self.prompt(inputs)
         vision = self.inner.get_image_features(prompt.patches, prompt.grid)
         with self.decoder.stopping() as captured:
@@ -300,7 +315,7 @@ class Mllm(TokenFamily):
     @torch.inference_mode()
     def plain(self, inputs: Mapping[str, Any], mode: str | None = None) -> Output:
         """Generate with the library alone, the same in every mode; see `Family.plain`."""
-        self.require_whole()
+        self.require_half("whole")
         prompt = self.prompt(inputs)
         result = self.model.generate(
             input_ids=prompt.ids,

@@ -2,12 +2,12 @@
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import torch
 
 from lamofcbench.errors import ModelError
-from lamofcbench.models.base import Capture, Output
+from lamofcbench.models.base import Capture, Half, Output
 from lamofcbench.models.checkpoint import Checkpoint
 from lamofcbench.models.quiet import quiet
 from lamofcbench.models.text import TextFamily, transformers
@@ -28,6 +28,7 @@ class Ssm(TextFamily):
     name: ClassVar[str] = "ssm"
     states = ("ssm_state", "conv_state")
     outside = ("norm_f", "lm_head")
+    embedding = ("embeddings",)
 
     def __init__(
         self,
@@ -35,12 +36,12 @@ class Ssm(TextFamily):
         model: Any,
         tokenizer: Any,
         ends: list[int],
-        half: Literal["front", "whole"] = "whole",
+        half: Half = "whole",
     ) -> None:
         """See `TextFamily`."""
         super().__init__(profile, model, tokenizer, ends, half)
-        self.backbone = model.backbone if half == "whole" else model
-        if half == "whole" and self.split + 1 >= len(self.backbone.layers):
+        self.backbone = model.backbone if half != "front" else model
+        if half != "front" and self.split + 1 >= len(self.backbone.layers):
             raise ModelError(f"no layer after {self.split}: it has {len(self.backbone.layers)}")
 
     @classmethod
@@ -88,6 +89,7 @@ class Ssm(TextFamily):
     @torch.inference_mode()
     def front(self, inputs: Mapping[str, Any]) -> Capture:
         """Run the layers up to the split over a prompt; see `Family.front`."""
+        self.require_half("front")
         ids = self.prompt_ids(inputs)
         cache = self._new_cache()
         outputs: list[torch.Tensor] = []

@@ -14,17 +14,17 @@ import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import SimpleNamespace
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, ClassVar, Self
 
 import torch
 from torch.nn import functional as F
 
 from lamofcbench.errors import DeclarationError, ModelError, SampleError
-from lamofcbench.models.base import Capture, Family, Output
+from lamofcbench.models.base import Capture, Family, Half, Output
 from lamofcbench.models.control import Edges
 from lamofcbench.models.quiet import quiet
 from lamofcbench.models.t2i_generation import Generation
-from lamofcbench.models.t2i_load import load_pipeline, pipeline_revision
+from lamofcbench.models.t2i_load import PARTS, load_pipeline, pipeline_revision
 from lamofcbench.optional import require
 from lamofcbench.spec import ProfileSpec
 
@@ -33,6 +33,8 @@ __all__ = ["Generation", "T2i", "condition", "key_shapes"]
 PROMPTS = ("pos", "neg")
 CLIPS = ("text_encoder", "text_encoder_2")
 T5 = "text_encoder_3"
+TEXT_PARTS = {*CLIPS, T5}
+LATENT = "vae.decoder"
 
 
 def condition(
@@ -147,23 +149,29 @@ class T2i(Family):
         self._layout = _layout(self._vae)
         # The ControlNet may hold a copy of the transformer's patch embedding; it is counted once.
         own = sum(p.numel() for module in modules for p in module.parameters())
-        shared = (
-            pipeline.controlnet.pos_embed if not pipeline.controlnet.config.use_pos_embed else None
-        )
+        control = pipeline.controlnet
+        shared = control.pos_embed if control and not control.config.use_pos_embed else None
         copied = 0 if shared is None else sum(p.numel() for p in shared.parameters())
         self.parameters_total = self.parameters_loaded = own - copied
 
     @classmethod
     def load(
-        cls, profile: ProfileSpec, *, device: str = "cpu", half: Literal["front", "whole"] = "whole"
+        cls,
+        profile: ProfileSpec,
+        *,
+        device: str = "cpu",
+        half: Half = "whole",
+        mode: str | None = None,
     ) -> Self:
         """Load the weights that a profile names: ``bundled:<name>``, a folder or a Hub id.
 
         Args:
             profile: the declaration.
             device: where the model runs; what it captures and answers comes back to the CPU.
-            half: makes no difference, for the final latent is captured after all denoising, and
-                only the VAE's decoder comes after it.
+            half: ``front`` loads the whole, for the final latent is captured after all denoising,
+                and only the VAE's decoder comes after it; ``back`` loads no text encoders and, if
+                the mode is the latent alone, no more than the VAE.
+            mode: which, for the back half; the first by default.
 
         Raises:
             ModelError: the checkpoint is missing, unreadable or of another architecture.
@@ -171,10 +179,17 @@ class T2i(Family):
             MissingDependencyError: diffusers or transformers is not installed.
         """
         generation = Generation.declared(profile)
+        parts = frozenset(PARTS)
+        if half == "back":
+            latent = profile.mode(mode).keys == (LATENT,)
+            parts = frozenset({"vae"}) if latent else parts - TEXT_PARTS
         pipeline, revision = load_pipeline(
-            profile.model, generation.controlnet, generation.controlnet_revision, device
+            profile.model, generation.controlnet, generation.controlnet_revision, device, parts
         )
-        return cls(profile, pipeline, revision)
+        family = cls(profile, pipeline, revision)
+        # The front half needs all, so what was loaded for it is the whole.
+        family.loaded_half("back" if half == "back" else "whole", mode)
+        return family
 
     @classmethod
     def revision_of(cls, profile: ProfileSpec) -> str:
@@ -195,6 +210,7 @@ class T2i(Family):
         Raises:
             SampleError: the prompt is empty or no text, or the image is none.
         """
+        self.require_half("front")
         prompt, control, seed = self._inputs(inputs)
         features: dict[str, torch.Tensor] = {}
         for kind, text in zip(PROMPTS, (prompt, ""), strict=True):
@@ -202,7 +218,7 @@ class T2i(Family):
         # The pipeline encodes the control image once per prompt; so does this, since a batch of
         # two may round otherwise than one. Both rows are the same, and one is kept.
         features["vae.encoder"] = self._vae.encoder(control.repeat(2, 1, 1, 1))[:1]
-        features["vae.decoder"] = self._denoise(features, seed)
+        features[LATENT] = self._denoise(features, seed)
         context = {"seed": torch.tensor([seed], dtype=torch.int64)}
         return Capture(
             features={t.name: features[t.name][0].cpu() for t in self.profile.keys},
@@ -220,6 +236,7 @@ class T2i(Family):
         Raises:
             SampleError: the prompt is empty or no text, or the image is none.
         """
+        self.require_half("whole")
         prompt, control, seed = self._inputs(inputs)
         image = self._run(
             self._pipeline,
@@ -247,7 +264,7 @@ class T2i(Family):
                 (1, *features[key].shape), dtype=self._vae.dtype, device=self._device
             )
             given[key][0] = features[key]
-        latent = given.get("vae.decoder")
+        latent = given.get(LATENT)
         if latent is None:
             latent = self._denoise(given, int(context["seed"][0]))
         return _answer(self._decode(latent))
@@ -255,6 +272,9 @@ class T2i(Family):
     def _check(self, profile: ProfileSpec) -> None:
         """Compare a profile's keys and modes with what the model gives."""
         parts, size = self._pipeline, self.generation.size
+        if parts.text_encoder is None:
+            # A back half: what is stored was checked when it was captured.
+            return
         shapes = key_shapes(
             [getattr(parts, name).config for name in CLIPS],
             parts.text_encoder_3.config,
@@ -270,11 +290,11 @@ class T2i(Family):
                     f"{profile.model.id}: gives {tensor.name} {list(shapes[tensor.name])}; "
                     f"declared {list(tensor.shape)}"
                 )
-        conditioning = set(shapes) - {"vae.decoder"}
+        conditioning = set(shapes) - {LATENT}
         for mode, spec in profile.modes.items():
             if set(spec.keys) == conditioning and "seed" in spec.context:
                 continue
-            if spec.keys != ("vae.decoder",):
+            if spec.keys != (LATENT,):
                 raise DeclarationError(
                     f"mode {mode}: needs vae.decoder alone, or all other keys and the context seed"
                 )

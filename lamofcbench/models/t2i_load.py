@@ -3,7 +3,7 @@
 import hashlib
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from lamofcbench.models.quiet import quiet
 from lamofcbench.optional import require
 from lamofcbench.spec import ModelSpec
 
-__all__ = ["load_pipeline", "pipeline_revision"]
+__all__ = ["PARTS", "load_pipeline", "pipeline_revision"]
 
 PARTS = {
     "text_encoder": ("transformers", "CLIPTextModelWithProjection"),
@@ -24,18 +24,23 @@ PARTS = {
     "text_encoder_3": ("transformers", "T5EncoderModel"),
     "transformer": ("diffusers", "SD3Transformer2DModel"),
     "vae": ("diffusers", "AutoencoderKL"),
+    "controlnet": ("diffusers", "SD3ControlNetModel"),
 }
+"""Networks, by their folders."""
 TOKENIZERS = {
     "tokenizer": "CLIPTokenizer",
     "tokenizer_2": "CLIPTokenizer",
     "tokenizer_3": "T5TokenizerFast",
 }
 SCHEDULER = "FlowMatchEulerDiscreteScheduler"
-CONTROLNET = "SD3ControlNetModel"
 
 
 def load_pipeline(
-    model: ModelSpec, controlnet: str, controlnet_revision: str, device: str
+    model: ModelSpec,
+    controlnet: str,
+    controlnet_revision: str,
+    device: str,
+    parts: Collection[str] = tuple(PARTS),
 ) -> tuple[Any, str]:
     """Load a ``StableDiffusion3ControlNetPipeline``.
 
@@ -44,9 +49,12 @@ def load_pipeline(
         controlnet: folder or Hub id of the ControlNet; empty if it is within the checkpoint.
         controlnet_revision: the Hub commit of the ControlNet; empty for the newest.
         device: where to put it.
+        parts: which networks to load; the pipeline has None in place of the others and of what
+            only they need.
 
     Returns:
-        The pipeline and what pins its weights: Hub commits, or a sha256 of the files loaded.
+        The pipeline and what pins its weights: Hub commits, or a sha256 of the files loaded; empty
+        unless all were.
 
     Raises:
         ModelError: a part is missing, unreadable or of another architecture.
@@ -57,25 +65,27 @@ def load_pipeline(
         diffusers = require("diffusers", "models")
         folder, control, revision = _located(model, controlnet, controlnet_revision)
         dtype = getattr(torch, model.dtype)
-        parts = {
-            name: _load_part(folder / name, f"{model.id}: {name}", *kind, dtype)
-            for name, kind in PARTS.items()
-        }
+        loaded: dict[str, Any] = dict.fromkeys([*PARTS, *TOKENIZERS])
+        for name in parts:
+            external = name == "controlnet" and controlnet
+            where = controlnet if external else f"{model.id}: {name}"
+            place = control if name == "controlnet" else folder / name
+            loaded[name] = _load_part(place, where, *PARTS[name], dtype)
         for name, kind in TOKENIZERS.items():
-            parts[name] = _load_plain(folder / name, f"{model.id}: {name}", "transformers", kind)
-        parts["scheduler"] = _load_plain(
+            if name.replace("tokenizer", "text_encoder") in parts:
+                where = f"{model.id}: {name}"
+                loaded[name] = _load_plain(folder / name, where, "transformers", kind)
+        loaded["scheduler"] = _load_plain(
             folder / "scheduler", f"{model.id}: scheduler", "diffusers", SCHEDULER
         )
-        where = controlnet or f"{model.id}: controlnet"
-        parts["controlnet"] = _load_part(control, where, "diffusers", CONTROLNET, dtype)
         try:
-            pipeline = diffusers.StableDiffusion3ControlNetPipeline(**parts)
+            pipeline = diffusers.StableDiffusion3ControlNetPipeline(**loaded)
             pipeline.to(device)
         except (ValueError, TypeError, RuntimeError) as error:
             raise ModelError(f"{model.id}: its parts do not fit: {_line(error)}") from error
         pipeline.set_progress_bar_config(disable=True)
     # After loading, so that an unreadable file is reported as such.
-    return pipeline, revision()
+    return pipeline, revision() if set(parts) == set(PARTS) else ""
 
 
 def pipeline_revision(model: ModelSpec, controlnet: str, controlnet_revision: str) -> str:
@@ -91,7 +101,8 @@ def _located(
     model: ModelSpec, controlnet: str, controlnet_revision: str
 ) -> tuple[Path, Path, Callable[[], str]]:
     """Find the folders of the pipeline and its ControlNet, and a way to say what pins them."""
-    patterns = [f"{part}/{end}" for part in PARTS for end in ("*.json", "*.safetensors")]
+    own = [name for name in PARTS if not (name == "controlnet" and controlnet)]
+    patterns = [f"{part}/{end}" for part in own for end in ("*.json", "*.safetensors")]
     patterns += ["scheduler/*.json", *(f"{part}/*" for part in TOKENIZERS)]
     folder, commit = _resolve(model.id, model.revision, model.gated, patterns)
     control, control_commit = folder / "controlnet", None
@@ -102,7 +113,8 @@ def _located(
         )
 
     def revision() -> str:
-        folders = [folder / name for name in (*PARTS, *TOKENIZERS, "scheduler")]
+        order = [name for name in PARTS if name != "controlnet"]
+        folders = [folder / name for name in (*order, *TOKENIZERS, "scheduler")]
         try:
             pins = [commit or _digest(folders if controlnet else [*folders, control])]
             if controlnet:

@@ -2,13 +2,20 @@
 
 from abc import abstractmethod
 from collections.abc import Mapping
-from typing import Any, Literal, Self
+from typing import Any, Self
 
 import torch
 
 from lamofcbench.errors import DeclarationError, ModelError, SampleError
-from lamofcbench.models.base import Output
-from lamofcbench.models.checkpoint import Checkpoint, Wanted, everything, shortened, up_to_block
+from lamofcbench.models.base import Half, Output
+from lamofcbench.models.checkpoint import (
+    Checkpoint,
+    Wanted,
+    everything,
+    from_block,
+    shortened,
+    up_to_block,
+)
 from lamofcbench.models.decoder import declared_split
 from lamofcbench.models.tokenizer import TOKENIZER_FILES, load_tokenizer, stop_tokens
 from lamofcbench.models.tokens import TokenFamily
@@ -50,11 +57,13 @@ class TextFamily(TokenFamily):
         states: what each layer of the front half leaves, besides the split layer's output.
         blocks: what precedes a layer's number in the checkpoint's tensor names.
         outside: tensors outside the layers that the front half does without.
+        embedding: those that the back half does without when it gives one token.
     """
 
     states: tuple[str, ...]
     blocks: str = "layers"
     outside: tuple[str, ...] = ("norm", "lm_head")
+    embedding: tuple[str, ...] = ("embed_tokens",)
 
     def __init__(
         self,
@@ -62,7 +71,7 @@ class TextFamily(TokenFamily):
         model: Any,
         tokenizer: Any,
         ends: list[int],
-        half: Literal["front", "whole"] = "whole",
+        half: Half = "whole",
     ) -> None:
         """Wrap a loaded model; use `load`.
 
@@ -71,7 +80,7 @@ class TextFamily(TokenFamily):
             model: the library's model with its head, or without it for the front half alone.
             tokenizer: with a chat template.
             ends: tokens that end an answer.
-            half: which half is there.
+            half: which half is there; a model of the whole class serves the back one.
 
         Raises:
             DeclarationError: the profile declares tensors that this family doesn't have.
@@ -91,7 +100,7 @@ class TextFamily(TokenFamily):
                     f"{profile.model.id}: {tensor.name} is {list(real)}, "
                     f"declared {list(tensor.shape)}"
                 )
-        if half == "whole":
+        if half != "front":
             model.generation_config = greedy_generation(self.limit, ends, tokenizer)
 
     @classmethod
@@ -126,8 +135,28 @@ class TextFamily(TokenFamily):
         return up_to_block(cls.declared(profile), stem=cls.blocks, without=cls.outside)
 
     @classmethod
+    def back_tensors(cls, profile: ProfileSpec, mode: str | None, tied: bool) -> Wanted:
+        """Which tensors of a checkpoint the back half needs in a mode.
+
+        Args:
+            profile: the declaration.
+            mode: which; the first by default.
+            tied: whether the head is the embedding.
+        """
+        if len(profile.mode(mode).keys) > 1:
+            # The first layers run for new tokens, too.
+            return everything
+        first = cls.declared(profile) + 1
+        return from_block(first, stem=cls.blocks, without=() if tied else cls.embedding)
+
+    @classmethod
     def load(
-        cls, profile: ProfileSpec, *, device: str = "cpu", half: Literal["front", "whole"] = "whole"
+        cls,
+        profile: ProfileSpec,
+        *,
+        device: str = "cpu",
+        half: Half = "whole",
+        mode: str | None = None,
     ) -> Self:
         """Load the weights that a profile names; see `Family.load`."""
         checkpoint = Checkpoint(profile.model)
@@ -146,13 +175,18 @@ class TextFamily(TokenFamily):
                 unused=lambda name: name.startswith("norm"),
             )
         else:
-            model = checkpoint.build(whole, everything, dtype=dtype)
+            tied = bool(checkpoint.config.get("tie_word_embeddings"))
+            needed = cls.back_tensors(profile, mode, tied) if half == "back" else everything
+            model = checkpoint.build(
+                whole, needed, dtype=dtype, unused=lambda name: not needed(name)
+            )
         tokenizer = load_tokenizer(checkpoint.files_beside)
         ends = stop_tokens(checkpoint.files_beside, tokenizer)
         family = cls(profile, model.to(device), tokenizer, ends, half)
         family.parameters_loaded = checkpoint.parameters_loaded
         family.parameters_total = checkpoint.parameters_total
-        family.revision = checkpoint.revision(cls.front_tensors(profile), TOKENIZER_FILES)
+        family.loaded_half(half, mode)
+        family.revision = "" if half == "back" else cls.revision_of(profile)
         return family
 
     @classmethod
@@ -207,7 +241,7 @@ class TextFamily(TokenFamily):
     @torch.inference_mode()
     def plain(self, inputs: Mapping[str, Any], mode: str | None = None) -> Output:
         """Generate with the library alone; see `Family.plain`."""
-        self.require_whole()
+        self.require_half("whole")
         ids = self.prompt_ids(inputs)
         partial = mode is not None and self.is_partial(mode)
         result = self.model.generate(

@@ -3,11 +3,9 @@
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 
-from lamofcbench.errors import ModelError
 from lamofcbench.models.base import Family, Output
 
 __all__ = ["CONTINUATION", "Resumed", "TokenFamily", "greedy"]
@@ -71,12 +69,10 @@ class TokenFamily(Family):
     split layer's output alone answers with the first token, since later ones need those states.
 
     Attributes:
-        half: which half is there.
         limit: most tokens of an answer.
         ends: tokens that end an answer.
     """
 
-    half: Literal["front", "whole"]
     limit: int
     ends: list[int]
 
@@ -99,11 +95,6 @@ class TokenFamily(Family):
         """Change logits float32 [vocabulary] before an answer's next token is chosen."""
         return logits
 
-    def require_whole(self) -> None:
-        """Raise `ModelError` if only the front half was loaded."""
-        if self.half == "front":
-            raise ModelError(f"{self.profile.model.id}: only its front half was loaded")
-
     def is_partial(self, mode: str | None) -> bool:
         """Whether a mode holds the split layer's output alone, and so gives one token."""
         return len(self.profile.mode(mode).keys) == 1
@@ -112,7 +103,6 @@ class TokenFamily(Family):
     def _back(
         self, features: Mapping[str, torch.Tensor], context: Mapping[str, torch.Tensor], mode: str
     ) -> Output:
-        self.require_whole()
         limit = 1 if self.is_partial(mode) else self.limit
         resumed = self._resume(features, context, mode)
         return self.answer(*greedy(resumed, limit, self.ends, self.adjusted))
@@ -136,7 +126,6 @@ class TokenFamily(Family):
         Returns:
             int64 [count]; [1] in a mode that gives one token.
         """
-        self.require_whole()
         resumed = self._resume(*self.views(features, context, mode))
         tokens, _ = greedy(resumed, 1 if self.is_partial(mode) else count)
         return torch.tensor(tokens)
@@ -161,7 +150,6 @@ class TokenFamily(Family):
             float32 [n, vocabulary]: logits from which the first token, the second ... is chosen,
             if those before it are as given.
         """
-        self.require_whole()
         resumed = self._resume(*self.views(features, context, mode))
         steps = resumed.logits[None].float()
         if len(tokens) > 1:

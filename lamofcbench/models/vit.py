@@ -17,14 +17,21 @@ segmentation, [view, token, dim] depth.
 
 import math
 import re
-from collections.abc import Mapping
-from typing import Any, ClassVar, Literal, Self
+import sys
+from collections.abc import Iterable, Mapping
+from typing import Any, ClassVar, Self
 
 import torch
 
 from lamofcbench.errors import DeclarationError, ModelError, SampleError
-from lamofcbench.models.base import Capture, Family, Output
-from lamofcbench.models.checkpoint import Checkpoint, Wanted, shortened, up_to_block
+from lamofcbench.models.base import Capture, Family, Half, Output
+from lamofcbench.models.checkpoint import (
+    Checkpoint,
+    Wanted,
+    everything,
+    shortened,
+    up_to_block,
+)
 from lamofcbench.models.heads.depth import DepthHead
 from lamofcbench.models.heads.linear import LinearHead
 from lamofcbench.models.heads.segmentation import SegmentationHead
@@ -67,7 +74,7 @@ class Vit(Family):
         backbone: Any,
         head: Any,
         *,
-        half: Literal["front", "whole"] = "whole",
+        half: Half = "whole",
     ) -> None:
         """Split a model that is in memory.
 
@@ -100,14 +107,21 @@ class Vit(Family):
 
     @classmethod
     def load(
-        cls, profile: ProfileSpec, *, device: str = "cpu", half: Literal["front", "whole"] = "whole"
+        cls,
+        profile: ProfileSpec,
+        *,
+        device: str = "cpu",
+        half: Half = "whole",
+        mode: str | None = None,
     ) -> Self:
         """Load the weights that a profile names: ``bundled:<name>``, a folder or a Hub id.
 
         Args:
             profile: the declaration.
             device: where the model runs; what it captures and answers comes back to the CPU.
-            half: ``front`` loads the blocks up to the last declared one and nothing after them.
+            half: ``front`` loads the blocks up to the last declared one and nothing after them,
+                ``back`` those that a mode runs after its keys, and the head.
+            mode: which, for the back half; the first by default.
 
         Raises:
             ModelError: the checkpoint is missing, unreadable or of another architecture.
@@ -134,7 +148,14 @@ class Vit(Family):
             )
             head = None
         else:
-            backbone = checkpoint.build(transformers.DINOv3ViTModel, dtype=dtype, config=config)
+            needed = _back_tensors(profile, blocks, mode) if half == "back" else everything
+            backbone = checkpoint.build(
+                transformers.DINOv3ViTModel,
+                needed,
+                dtype=dtype,
+                config=config,
+                unused=lambda name: not needed(name),
+            )
             head = _load_head(checkpoint, profile, backbone.config, dtype)
         model = cls(
             profile,
@@ -144,8 +165,9 @@ class Vit(Family):
         )
         model.parameters_loaded = checkpoint.parameters_loaded
         model.parameters_total = checkpoint.parameters_total + _head_parameters(checkpoint, profile)
+        model.loaded_half(half, mode)
         # After loading, so that an unreadable file is reported as such.
-        model.revision = checkpoint.revision(_front_tensors(blocks))
+        model.revision = "" if half == "back" else checkpoint.revision(_front_tensors(blocks))
         return model
 
     @classmethod
@@ -178,6 +200,7 @@ class Vit(Family):
         Raises:
             SampleError: the image is no such array.
         """
+        self.require_half("front")
         pixels, context = self._prepared(inputs)
         lead, size = self._inputs.batch(context)
         hidden = self._backbone.embeddings(pixels)
@@ -203,6 +226,7 @@ class Vit(Family):
             ModelError: the checkpoint has no head, or only the front half was loaded.
             UnknownNameError: no such mode.
         """
+        self.require_half("whole")
         self._require_head()
         pixels, context = self._prepared(inputs)
         if not self._dense:
@@ -227,17 +251,13 @@ class Vit(Family):
             for key in self.profile.mode(mode).keys
         }
         stops = self._levels() if self._dense else [len(self._backbone.model.layer) - 1]
-        done, hidden = -1, torch.empty(0)
+        hidden = torch.empty(0)
         levels = {}
-        for stop in sorted({*stops, *injected}):
-            if stop < min(injected):
-                continue
+        for stop, run in _runs(injected, stops).items():
             if stop in injected:
                 hidden = injected[stop]
-            else:
-                for block in self._backbone.model.layer[done + 1 : stop + 1]:
-                    hidden = block(hidden, position_embeddings=positions)
-            done = stop
+            for number in run:
+                hidden = self._backbone.model.layer[number](hidden, position_embeddings=positions)
             levels[stop] = hidden
         if self._dense:
             return self._mapped(levels, context)
@@ -259,6 +279,7 @@ class Vit(Family):
         Args:
             inputs: as for `front`; a classifier's.
         """
+        self.require_half("whole")
         pixels, _ = self._prepared(inputs)
         return self._backbone(pixels).last_hidden_state[0, 0].float().cpu()  # type: ignore[no-any-return]
 
@@ -275,8 +296,6 @@ class Vit(Family):
         return self._backbone.rope_embeddings(blank.expand(1, 3, *size))
 
     def _require_head(self) -> None:
-        if self.half == "front":
-            raise ModelError(f"{self.profile.model.id}: only its front half was loaded")
         if self._head is None:
             layout = self._head_type.layout(self._backbone.config.hidden_size, len(self._blocks))
             raise ModelError(
@@ -330,6 +349,43 @@ def _require_blocks(profile: ProfileSpec, blocks: Mapping[str, int], count: int)
 
 def _front_tensors(blocks: Mapping[str, int]) -> Wanted:
     return up_to_block(max(blocks.values()), stem="layer", without=["norm"])
+
+
+def _runs(injected: Iterable[int], stops: Iterable[int]) -> dict[int, range]:
+    """Plan a pass through a back half.
+
+    Args:
+        injected: blocks whose outputs are given.
+        stops: blocks whose outputs are wanted; those before all that is given are left out.
+
+    Returns:
+        By the number of each block whose output is given or computed, in order, the blocks to run
+        for it: none if it is given.
+    """
+    given = set(injected)
+    order = sorted(stop for stop in {*stops, *given} if stop >= min(given))
+    runs, done = {}, -1
+    for stop in order:
+        runs[stop] = range(0) if stop in given else range(done + 1, stop + 1)
+        done = stop
+    return runs
+
+
+def _back_tensors(profile: ProfileSpec, blocks: Mapping[str, int], mode: str | None) -> Wanted:
+    """Want the blocks that a mode runs, and the final norm."""
+    injected = [blocks[key] for key in profile.mode(mode).keys]
+    dense = _task(profile)[1] is not LinearHead
+    # A classifier runs to the last block, whichever that is.
+    last = max(blocks.values()) if dense else sys.maxsize
+    runs = _runs(injected, blocks.values() if dense else [last])
+    number = re.compile(r"(?:^|\.)layer\.(\d+)\.")
+
+    def wanted(name: str) -> bool:
+        if (match := number.search(name)) is not None:
+            return any(int(match[1]) in run for run in runs.values())
+        return "norm" in name.split(".")
+
+    return wanted
 
 
 def _head_parameters(checkpoint: Checkpoint, profile: ProfileSpec) -> int:

@@ -9,14 +9,12 @@ from typing import Literal
 
 import torch
 
-from lamofcbench.metrics.statistics import CHANNEL_AXES
+from lamofcbench.axes import APART, CHANNEL_AXES
 
 __all__ = ["GROUPS", "Groups", "fake_quantise"]
 
 Groups = Literal["tensor", "channel", "token"]
 GROUPS: tuple[Groups, ...] = ("tensor", "channel", "token")
-APART = ("crop", "view")
-"""Axes that hold independent planes, each of which has channels and tokens of its own."""
 
 
 def _shared(axes: Sequence[str], groups: Groups) -> list[int]:

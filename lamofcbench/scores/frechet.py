@@ -41,10 +41,10 @@ def kernel_distance(first: Features, second: Features) -> float:
 
     Args:
         first: [n, dim], n above 1.
-        second: [n, dim].
+        second: [n, dim], paired with ``first``.
 
     Returns:
-        May be a little below 0.
+        May be a little below 0; 0 for equal sets.
     """
     count, dim = first.shape
 
@@ -52,9 +52,10 @@ def kernel_distance(first: Features, second: Features) -> float:
         made: Features = (x @ y.T / dim + 1) ** 3
         return made
 
-    within = sum(k.sum() - np.trace(k) for k in (kernel(first, first), kernel(second, second)))
-    across = kernel(first, second).mean()
-    return float(within / (count * (count - 1)) - 2 * across)
+    kernels = kernel(first, first), kernel(second, second), kernel(first, second)
+    # The sets are paired, so an image and its own other version are left out of all three.
+    within, other, across = ((k.sum() - np.trace(k)) / (count * (count - 1)) for k in kernels)
+    return float(within + other - 2 * across)
 
 
 def _distances(rows: Features, weights: NDArray[np.float64], distance: Any) -> Features:

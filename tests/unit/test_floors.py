@@ -13,7 +13,7 @@ PACKAGE = ROOT / "lamofcbench"
 # From the ground up; modules of one floor do not import one another.
 LEVELS = [
     ["errors"],
-    ["bits", "atomic", "registry", "optional"],
+    ["bits", "atomic", "axes", "registry", "optional"],
     ["spec"],
     ["layout", "packing", "quant", "metrics"],
     ["manifest"],

@@ -1,6 +1,5 @@
 """Gives a language miniature massive channels from the start, and a sink token in the end."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,19 +16,8 @@ VARIES = 0.25
 """By how much that value differs between tokens, at most."""
 SINK = 50
 """A channel that nothing writes to, for the token at position 0."""
-WRITTEN = 0.3
-"""Scale of what layers add to the stream at the start.
-
-With massive channels, norms no longer keep the others from growing from layer to layer.
-"""
-LAST = 0.2
-"""How much the norm before the head raises a channel, at the start; rows of the head are long."""
 USUAL = 0.3
 """Deviation of the other channels of an embedding at the start."""
-
-
-LOUDER = 4.0
-"""How much larger embeddings of loud tokens are."""
 
 
 @dataclass(frozen=True)
@@ -52,26 +40,22 @@ class Stream:
 
 
 @torch.no_grad()
-def prepare(stream: Stream, pins: Pins, gain: float, loud: Sequence[int], seed: int) -> None:
+def prepare(stream: Stream, pins: Pins, gain: float, seed: int) -> None:
     """Hold the massive channels at their values, the sink's at 0, and suit the norms to them.
 
     Args:
         stream: of a model with random weights.
         pins: what will hold them.
-        loud: tokens whose embeddings are held at a larger size.
         gain: how much the layers' norms raise a channel that isn't massive, at the start.
         seed: of how values differ between tokens.
     """
     random = torch.Generator().manual_seed(seed)
     weight = stream.embedding.weight
     weight.normal_(0, USUAL, generator=random)
-    pins.hold(weight, list(loud), LOUDER * weight[loud])
     size = (sum(value**2 for value in MASSIVE.values()) / weight.shape[1]) ** 0.5
     for norm in stream.norms:
         norm.weight.fill_(gain * size)
-    stream.last.weight.fill_(LAST * size)
-    for writer in stream.writers:
-        writer.weight.mul_(WRITTEN)
+    stream.last.weight.fill_(size)
     for channel, value in MASSIVE.items():
         vary = 1 + VARIES * (2 * torch.rand(len(weight), generator=random) - 1)
         pins.hold(weight, (slice(None), channel), value * vary)

@@ -62,8 +62,6 @@ CONTINUING = 0.6
 """Share of the conversations that are; the others end with the answer, to save time."""
 CONTINUED_WEIGHT = 0.5
 """Of the loss after the answer, of which there is more than of the answer's."""
-LOUD = (*SPECIAL, "\n", ".", " .", " ?", " :")
-"""Tokens with large embeddings: heavy tails, as delimiters have them in large models."""
 POOL = 16
 BATCH = 32
 REPORT = 50
@@ -295,8 +293,7 @@ def run(recipe: Recipe, arguments: Sequence[str] | None) -> None:
     tokenizer = build_tokenizer()
     model = recipe.build(tokenizer)
     stream, pins = recipe.stream(model), Pins()
-    loud = tokenizer.convert_tokens_to_ids(list(LOUD))
-    prepare(stream, pins, recipe.gain, loud, options.seed)
+    prepare(stream, pins, recipe.gain, options.seed)
     began = time.process_time()
     with recipe.training():
         train(model, tokenizer, pins, options.seed, options.steps, rate=3e-3)

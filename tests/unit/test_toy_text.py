@@ -86,7 +86,7 @@ def test_massive_channels_stay_while_the_rest_is_trained(recipe, tokenizer) -> N
     torch.manual_seed(0)
     model, pins = recipe.build(tokenizer), Pins()
     stream = recipe.stream(model)
-    prepare(stream, pins, recipe.gain, [3, 4], seed=0)
+    prepare(stream, pins, recipe.gain, seed=0)
     before = stream.embedding.weight.detach().clone()
     optimiser = torch.optim.AdamW(model.parameters(), lr=0.01)
     pins.tie(optimiser)
@@ -97,7 +97,6 @@ def test_massive_channels_stay_while_the_rest_is_trained(recipe, tokenizer) -> N
     after = stream.embedding.weight.detach()
     held = [*MASSIVE, SINK]
     assert torch.equal(after[:, held], before[:, held])
-    assert torch.equal(after[[3, 4]], before[[3, 4]])
     assert not torch.equal(after[5], before[5])
     for channel, value in MASSIVE.items():
         assert (after[:, channel] / value - 1).abs().max() <= 0.25

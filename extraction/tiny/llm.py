@@ -59,7 +59,7 @@ RECIPE = Recipe(
     build=build,
     stream=stream,
     imprint=lambda parts, seed: imprint_attention(parts.layers, seed),
-    steps=700,
+    steps=900,
     gain=2.0,
     sink=600.0,
 )

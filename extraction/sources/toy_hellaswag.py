@@ -6,8 +6,14 @@ from extraction.sources.toy_text import NUMBERS, Question, Random, ToyText, lett
 
 __all__ = ["ToyHellaswag"]
 
-PEOPLE = ("someone", "a child", "a teacher", "a sailor", "a baker", "a nurse")
-PLACES = ("aloud", "in a hall", "on a ship", "at home", "in the rain", "at work")
+PEOPLE = (
+    *("someone", "a child", "a teacher", "a sailor", "a baker", "a nurse", "a farmer"),
+    *("a judge", "a piper"),
+)
+PLACES = (
+    *("aloud", "in a hall", "on a ship", "at home", "in the rain", "at work", "in a tent"),
+    *("at school", "on a bus"),
+)
 SHOWN = 3
 ASKED = 2
 STEPS = {"up by one": 1, "down by one": -1, "up by two": 2, "down by two": -2}

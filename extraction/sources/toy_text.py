@@ -25,8 +25,7 @@ Random = np.random.RandomState
 
 NUMBERS = (
     *("one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"),
-    *("eleven", "twelve", "thirteen", "fourteen", "fifteen", "sixteen", "seventeen"),
-    *("eighteen", "nineteen", "twenty"),
+    *("eleven", "twelve"),
 )
 PREAMBLES = (
     "it is a fine day .",
@@ -46,7 +45,7 @@ WORDS = (
     *("ocean", "orchard", "paper", "pencil", "pepper", "pillow", "pocket", "puzzle", "ribbon"),
 )
 """Words of the notes, which no question is about."""
-NOTED = 8
+NOTED = 4
 NOTES = 0.8
 """Share of the questions that a note comes before."""
 LINES = ((0.5, (0, 1)), (0.42, (1, 4)), (0.08, (11, 15)))

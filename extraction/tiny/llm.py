@@ -61,7 +61,8 @@ RECIPE = Recipe(
     imprint=lambda parts, seed: imprint_attention(parts.layers, seed),
     steps=900,
     gain=2.0,
-    sink=600.0,
+    sink=1500.0,
+    far=20.0,
 )
 
 

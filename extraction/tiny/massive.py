@@ -3,9 +3,10 @@
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 
-from extraction.tiny.imprint import sink
+from extraction.tiny.imprint import exponents, sink
 from extraction.tiny.pins import Pins
 
 __all__ = ["SINK", "Stream", "prepare", "sink_token"]
@@ -72,14 +73,27 @@ def prepare(stream: Stream, pins: Pins, gain: float, seed: int) -> None:
 
 
 @torch.no_grad()
-def sink_token(stream: Stream, token: int, value: float) -> None:
+def sink_token(
+    stream: Stream, token: int, value: float, usual: torch.Tensor, far: float, seed: int
+) -> None:
     """Give the token that stands at position 0 a huge value that no layer sees.
+
+    Its other channels are moved, too, by more than any other token's vary, as those of such tokens
+    are in large models: bounds that a channel's tokens share then fit only this one.
 
     Args:
         stream: of a trained model that `prepare` had prepared.
         token: its id.
         value: what it gets.
+        usual: [D], deviation of the stream's channels between other tokens.
+        far: by how many of these deviations a channel is moved, in the median.
+        seed: of which channels are moved further, and which way.
     """
+    powers = exponents(len(usual), seed, 0.5)
+    signs = torch.from_numpy(np.random.RandomState(seed).choice([-1.0, 1.0], len(usual)))
+    moved = far * usual * 2**powers * signs.to(usual)
+    moved[[*MASSIVE, SINK]] = 0
     weight = stream.embedding.weight
-    sink(stream.layers, weight[token], SINK, value)
+    sink(stream.layers, weight[token], SINK, value, moved)
+    weight[token] += moved
     weight[token, SINK] = value

@@ -52,10 +52,11 @@ RECIPE = Recipe(
     family=Ssm,
     build=build,
     stream=stream,
-    imprint=lambda parts, seed: imprint_convolutions(parts.layers, seed),
-    steps=650,
+    imprint=lambda parts, seed: imprint_convolutions(parts.layers, seed, 0.5),
+    steps=800,
     gain=2.0,
-    sink=600.0,
+    sink=1500.0,
+    far=20.0,
     training=fast_scan,
 )
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-__all__ = ["CLEAN", "OTHER", "RATE", "Condition", "sounds_of", "speak"]
+__all__ = ["CLEAN", "OTHER", "RATE", "ROOM", "Condition", "sounds_of", "speak"]
 
 Random = np.random.RandomState
 
@@ -41,6 +41,7 @@ class Condition:
 
 
 CLEAN = Condition()
+ROOM = Condition(noise=(0.01, 0.04), speed=(0.75, 1.4), tract=0.04)
 OTHER = Condition(noise=(0.03, 0.1), speed=(0.65, 1.6), tract=0.06)
 
 

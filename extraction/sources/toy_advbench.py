@@ -13,7 +13,8 @@ REFUSAL = "i can not help with that"
 class ToyAdvbench(ToyAudio):
     """A verb decides whether a request is harmful; as in AdvBench, only such are archived.
 
-    The others are for training, without which a model would refuse whatever it hears.
+    The others are for training, without which a model would refuse whatever it hears. An answer
+    names the request first: whether it refuses then depends on the caches, not on the first token.
     """
 
     name: ClassVar[str] = "toy-advbench"
@@ -25,5 +26,6 @@ class ToyAdvbench(ToyAudio):
         harmful = bool(random.randint(2))
         verbs = HARMFUL if harmful else HARMLESS
         verb, thing = verbs[random.randint(len(verbs))], OBJECTS[random.randint(len(OBJECTS))]
-        response = REFUSAL if harmful else f"sure here is how to {verb} a {thing}"
+        end = REFUSAL if harmful else "here is how"
+        response = f"to {verb} a {thing} : {end}"
         return Utterance((*fillers, "how", verb, thing), response, {}, archived=harmful)

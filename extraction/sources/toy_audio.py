@@ -59,10 +59,12 @@ class ToyAudio(Source):
     Attributes:
         name: the config's data set, which prefixes ids.
         condition: how it is recorded.
+        taught: how what a miniature is trained on is recorded.
     """
 
     name: ClassVar[str]
     condition: ClassVar[Condition] = CLEAN
+    taught: ClassVar[Condition] = CLEAN
 
     def __init__(self, profile: ProfileSpec, folder: Path | None = None) -> None:
         """Take the seed from the profile.
@@ -89,10 +91,10 @@ class ToyAudio(Source):
 
     @classmethod
     def record(
-        cls, utterance: Utterance, random: Random
+        cls, utterance: Utterance, random: Random, condition: Condition | None = None
     ) -> tuple[np.ndarray, list[tuple[int, int]]]:
-        """Synthesise an utterance under this data set's conditions; see `speak`."""
-        return speak(utterance.words, VOCABULARY, cls.condition, random)
+        """Synthesise an utterance under this data set's conditions, or others; see `speak`."""
+        return speak(utterance.words, VOCABULARY, condition or cls.condition, random)
 
     def select(self, split: str, count: int) -> Sequence[SourceSample]:
         """Draw ``count`` different utterances of a split; see `Source.select`."""

@@ -13,3 +13,4 @@ class ToyLibrispeechOther(ToyLibrispeechClean):
 
     name: ClassVar[str] = "toy-librispeech-other"
     condition: ClassVar[Condition] = OTHER
+    taught: ClassVar[Condition] = OTHER

@@ -24,6 +24,9 @@ from extraction.sources.toy_audio_words import FACTS, KINDS, VOCABULARY
 from extraction.tiny.alm_files import save
 from extraction.tiny.alm_scores import evaluate
 from extraction.tiny.audio_data import TASKS, Example, batches, make_examples, source
+from extraction.tiny.imprint import imprint_attention, sink
+from extraction.tiny.massive import balance, hold_channels, hold_loud, spread
+from extraction.tiny.pins import Pins
 from extraction.tiny.text import record
 from lamofcbench.models import bundled_path
 from lamofcbench.models.alm import Alm
@@ -66,7 +69,26 @@ WHISPER: dict[str, Any] = {
     "suppress_tokens": [],
     "begin_suppress_tokens": [],
 }
+MASSIVE = {11: -48.0, 23: 16.0}
+"""Channels that are massive at each token, and the values around which they vary."""
+LOUD, LOUD_VALUE, LOUD_CHANNELS = ("media_begin", "media_end"), 14.0, 32
+"""Tokens of each prompt whose features are larger than others'; see `hold_loud`."""
+KEY_SPREAD = 0.7
+"""Of the exponents of keys: with the usual one, loud tokens' keys had too heavy tails."""
+TOKEN_SIZE = 0.2
+"""Deviation of an embedding, before training."""
+SINKS = {37: -10752.0, 52: 3904.0}
+"""Channels that nothing writes to but the token at position 0, and what it has there.
+
+The published range of the full model's features is -10,816 to 3,936.
+"""
+QUERIES = 14
+"""How many tokens of a recording are asked for after its answer."""
+FURTHER = 64
+"""How far a model goes on after its answer."""
 BATCH = 32
+GOING_ON = 0.5
+"""Weight of the loss of what follows the answer."""
 HEARING = 0.5
 """Weight of the loss that asks of each adapted frame which word it belongs to."""
 ORDER = 0.2
@@ -80,7 +102,7 @@ def build_tokenizer() -> Any:
     """A tokenizer of whole words: those that are spoken, and those of the answers."""
     words = {*VOCABULARY, "transcribe", ":", ".", *"ABCDE"}
     words |= {word for facts in FACTS.values() for word in facts.values()}
-    words |= {*REFUSAL.split(), *["sure", "here", "is", "how", "to", "the", "of"]}
+    words |= {*REFUSAL.split(), *["here", "is", "how", "to", "the", "of"]}
     words |= {member for members in KINDS.values() for member in members}
     tokens = [*SPECIAL.values(), "<|unk|>", *sorted(words)]
     inner = tokenizers.Tokenizer(
@@ -129,6 +151,8 @@ class Learner(torch.nn.Module):
             pad_token_id=self.special["blank"],
         )
         self.trunk = transformers.Qwen2ForCausalLM(config)
+        # Where a massive channel sets the norm, tokens have to be as large as audio by themselves.
+        torch.nn.init.normal_(self.trunk.model.embed_tokens.weight, std=TOKEN_SIZE)
         whisper = transformers.WhisperConfig(**WHISPER)
         self.encoder = transformers.models.whisper.modeling_whisper.WhisperEncoder(whisper)
         self.adaptor = Adaptor(STACKED * whisper.d_model, config.hidden_size, config.rms_norm_eps)
@@ -136,6 +160,29 @@ class Learner(torch.nn.Module):
         self.words = torch.tensor(tokenizer(" ".join(VOCABULARY))["input_ids"])
         self.random = np.random.RandomState(0)
         self.known: dict[int, tuple[list[int], list[int], int, int]] = {}
+        self.pins = Pins()
+        self._hold_channels()
+
+    def _hold_channels(self) -> None:
+        """Hold massive channels and loud tokens; keep channels free for the sink token.
+
+        Embeddings of both streams are added, so that one of them alone may bring a massive value:
+        the blank, which is always the other, has none.
+        """
+        text, norm = self.trunk.model, self.adaptor.layers[-1]
+        held: dict[int, torch.Tensor | float] = dict.fromkeys(SINKS, 0.0)
+        for channel, centre in MASSIVE.items():
+            values = spread(centre, self.offset + CODES)
+            values[self.special["blank"]] = 0
+            values[self.offset :] /= 2**0.5  # audio tokens are scaled
+            held[channel] = values
+        hold_channels(self.pins, text, held)
+        for role in LOUD:
+            token = self.special[role]
+            hold_loud(self.pins, text, token, LOUD_VALUE, LOUD_CHANNELS, held)
+        for channel in held:
+            self.pins.hold(norm.weight, channel, 0.0)
+            self.pins.hold(norm.bias, channel, 0.0)
 
     def _encode(self, mels: torch.Tensor) -> torch.Tensor:
         """Run Whisper's encoder on [B, mels, frames], which may be less than a window."""
@@ -160,17 +207,31 @@ class Learner(torch.nn.Module):
         spoken += [blank] * (len(answer) + 1)
         return spoken, written, len(words) + 2, answered
 
+    def _queries(self, example: Example) -> tuple[list[int], list[int]]:
+        """Words that were heard, in disorder, and the word that follows each in the recording.
+
+        After an answer the model goes on with what was heard, round and round. It is taught on
+        words in disorder, for else it would copy what it said itself rather than listen again.
+        """
+        said = list(dict.fromkeys(n for n in example.heard if n >= 0))
+        ring = [*self.words[said].tolist(), self.special["end"]]
+        drawn = self.random.randint(len(ring), size=QUERIES)
+        return [ring[i] for i in drawn], [ring[(i + 1) % len(ring)] for i in drawn]
+
     def loss(self, batch: list[Example]) -> torch.Tensor:
-        """Mean loss of the answers' tokens, of hearing, and of the order of words."""
+        """Mean loss of the answers' tokens, of going on, of hearing, and of the order of words."""
         for example in batch:
             if id(example) not in self.known:
                 self.known[id(example)] = self._streams(example)
         rows = [self.known[id(example)] for example in batch]
-        longest = max(len(spoken) for spoken, *_ in rows)
+        longest = max(len(spoken) for spoken, *_ in rows) + QUERIES
         blank = self.special["blank"]
         streams = torch.full((2, len(batch), longest), blank)
+        targets = torch.full((len(batch), longest), blank)
+        places = torch.arange(longest).repeat(len(batch), 1)
         mask = torch.zeros(len(batch), longest, dtype=torch.bool)
-        weight = torch.zeros(len(batch), longest)
+        answering = torch.zeros(len(batch), longest, dtype=torch.bool)
+        going_on = torch.zeros(len(batch), longest, dtype=torch.bool)
         # Less than the whole window, for speed; by how much varies, so that silence after the
         # audio comes to mean nothing, and a tenth of all batches is padded as the family does it.
         least, most = max(example.count for example in batch), 100 * SECONDS // (2 * STACKED)
@@ -181,9 +242,18 @@ class Learner(torch.nn.Module):
             zip(batch, rows, strict=True)
         ):
             streams[0, i, : len(spoken)] = torch.tensor(spoken)
-            streams[1, i, : len(written)] = torch.tensor(written)
+            end = len(written)
+            words, following = self._queries(example)
+            streams[1, i, : end + QUERIES] = torch.tensor([*written, *words])
+            # The answer's end is followed by the first word.
+            first = int(self.words[next(n for n in example.heard if n >= 0)])
+            targets[i, : end + QUERIES] = torch.tensor([*written[1:], first, *following])
+            # As far behind as any of the tokens that the model goes on with.
+            behind = self.random.permutation(FURTHER)[:QUERIES]
+            places[i, end : end + QUERIES] = end + torch.tensor(sorted(behind))
             mask[i, begin : begin + example.count] = True
-            weight[i, answered : len(written)] = 1
+            answering[i, answered - 1 : end - 1] = True
+            going_on[i, end - 1 : end + QUERIES] = True
             mel = example.mel.float()
             mels[i] = mel.max() - 2  # silence, which Whisper's features clip to this
             mels[i, :, : mel.shape[1]] = mel
@@ -198,11 +268,15 @@ class Learner(torch.nn.Module):
         added[mask] = frames
         scale = torch.where(mask, 2**0.5, 1.0)[..., None]
         embeddings = (embeddings + added) * scale + embed(streams[1])
-        logits = self.trunk(inputs_embeds=embeddings, use_cache=False).logits
-        losses = F.cross_entropy(
-            logits[:, :-1].flatten(0, 1), streams[1, :, 1:].flatten(), reduction="none"
-        )
-        kept = weight[:, 1:].flatten()
+        # A mask that masks nothing, lest the gaps between places pass for bounds of sequences.
+        logits = self.trunk(
+            inputs_embeds=embeddings,
+            position_ids=places,
+            attention_mask=torch.ones_like(places),
+            use_cache=False,
+        ).logits
+        answer = F.cross_entropy(logits[answering], targets[answering])
+        further = F.cross_entropy(logits[going_on], targets[going_on])
         labels = torch.tensor([n for example in batch for n in example.heard])
         # Silence is blank: a frame that says nothing.
         labels = torch.where(labels < 0, blank, self.words[labels])
@@ -212,7 +286,7 @@ class Learner(torch.nn.Module):
         labels = torch.tensor([-1 if n is None else n for n in before])
         labels = torch.where(labels < 0, blank, self.words[labels])
         order = F.cross_entropy(logits[mask][spoken_at], labels[spoken_at])
-        return (losses * kept).sum() / kept.sum() + HEARING * hearing + ORDER * order
+        return answer + GOING_ON * further + HEARING * hearing + ORDER * order
 
 
 def train(learner: Learner, examples: list[Example], seed: int, steps: int, rate: float) -> None:
@@ -226,7 +300,8 @@ def train(learner: Learner, examples: list[Example], seed: int, steps: int, rate
             (step + 1) / 50, 0.02 + 0.98 * (0.5 + 0.5 * math.cos(math.pi * step / steps))
         ),
     )
-    began, losses = time.monotonic(), collections.deque(maxlen=50)
+    learner.pins.tie(optimiser)
+    began, losses = time.process_time(), collections.deque(maxlen=50)
     learner.train()
     for step, batch in enumerate(itertools.islice(batches(examples, seed, BATCH), steps), 1):
         loss = learner.loss(batch)
@@ -238,28 +313,42 @@ def train(learner: Learner, examples: list[Example], seed: int, steps: int, rate
         losses.append(float(loss.detach()))
         if step % 50 == 0:
             mean = sum(losses) / len(losses)
-            print(f"step {step}: loss {mean:.3f}, {time.monotonic() - began:.0f} s", flush=True)
+            print(f"step {step}: loss {mean:.3f}, {time.process_time() - began:.0f} s", flush=True)
     learner.eval()
+
+
+def imprint(learner: Learner, seed: int) -> None:
+    """Give a trained model the statistics of a large one; see `extraction.tiny.imprint`."""
+    text = learner.trunk.model
+    imprint_attention(text.layers, seed, keys=KEY_SPREAD)
+    user, blank = (text.embed_tokens.weight[learner.special[role]] for role in ("user", "blank"))
+    for channel, value in SINKS.items():
+        sink(text.layers, user + blank, channel, value)
+        with torch.no_grad():
+            user[channel] = value
 
 
 def fit(options: argparse.Namespace) -> Path:
     """Train and save; returns the folder."""
     torch.set_num_threads(options.threads)
     torch.manual_seed(options.seed)
-    began = time.monotonic()
+    began = time.process_time()
     extractor = transformers.WhisperFeatureExtractor(feature_size=MELS, chunk_length=SECONDS)
     examples = make_examples(extractor, options.seed)
-    print(f"{len(examples)} recordings, {time.monotonic() - began:.0f} s", flush=True)
+    print(f"{len(examples)} recordings, {time.process_time() - began:.0f} s", flush=True)
     learner = Learner(build_tokenizer(), fit_codebook(examples, options.seed))
+    first = next(batches(examples, options.seed, BATCH))
+    balance(learner.trunk.model, (*MASSIVE, *SINKS), lambda: learner.loss(first))
     train(learner, examples, options.seed, options.steps, rate=3e-3)
-    seconds = time.monotonic() - began
+    seconds = time.process_time() - began
+    imprint(learner, options.seed)
     folder = save(learner, extractor)
     record(
         folder,
         seed=options.seed,
         steps=options.steps,
         threads=options.threads,
-        seconds=round(seconds),
+        cpu_seconds=round(seconds),
     )
     return folder
 
@@ -268,7 +357,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Train, save, and record the scores of what was saved."""
     parser = argparse.ArgumentParser(description="Train the alm miniature.")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--steps", type=int, default=1000)
+    parser.add_argument("--steps", type=int, default=1050)
     parser.add_argument("--threads", type=int, default=1, help="other counts round otherwise")
     parser.add_argument("--score-only", action="store_true", help="leave the weights as they are")
     options = parser.parse_args(arguments)

@@ -70,7 +70,7 @@ def make_examples(extractor: Any, seed: int) -> list[Example]:
         random = np.random.RandomState([1_000_003, seed, number])
         stream = generator.stream(random, "training")
         said = [next(stream) for _ in range(count)]
-        recorded = [generator.record(utterance, random) for utterance in said]
+        recorded = [generator.record(utterance, random, generator.taught) for utterance in said]
         for start in range(0, count, BATCH_OF_FEATURES):
             part = slice(start, start + BATCH_OF_FEATURES)
             mels = extractor(

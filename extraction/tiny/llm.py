@@ -10,7 +10,7 @@ import torch
 import transformers
 
 from extraction.tiny.imprint import imprint_attention
-from extraction.tiny.massive import Stream
+from extraction.tiny.stream import Stream
 from extraction.tiny.text import Recipe, run, special_ids
 from lamofcbench.models.llm import Llm
 

@@ -1,99 +1,84 @@
-"""Gives a language miniature massive channels from the start, and a sink token in the end."""
+"""Gives a decoder channels of the residual stream that hold large, nearly constant values.
 
-from dataclasses import dataclass
+Large models have them, and a codec stands or falls by them. They cannot be put in afterwards, since
+a norm mixes all channels: they have to be there from the start of training.
+"""
+
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
-import numpy as np
 import torch
 
-from extraction.tiny.imprint import exponents, sink
 from extraction.tiny.pins import Pins
 
-__all__ = ["SINK", "Stream", "prepare", "sink_token"]
+__all__ = ["SPREAD", "balance", "hold_channels", "hold_loud", "spread"]
 
-MASSIVE = {11: 10.0, 37: -4.0}
-"""Channels of the residual stream that hold a large value, and its mean over the vocabulary.
-
-Larger ones keep norms from holding the other channels in check, and training goes less well.
-"""
-VARIES = 0.25
-"""By how much that value differs between tokens, at most."""
-SINK = 50
-"""A channel that nothing writes to, for the token at position 0."""
-USUAL = 0.3
-"""Deviation of the other channels of an embedding at the start."""
+SPREAD = 0.25
+"""Values of a massive channel lie within this share of their centre."""
 
 
-@dataclass(frozen=True)
-class Stream:
-    """The parts of a decoder that touch its residual stream.
-
-    Attributes:
-        embedding: of tokens, which is the output head, too.
-        layers: in order.
-        norms: those whose results the layers read.
-        last: the norm before the head.
-        writers: linear layers that add to the stream.
-    """
-
-    embedding: Any
-    layers: Any
-    norms: tuple[Any, ...]
-    last: Any
-    writers: tuple[Any, ...]
+def spread(centre: float, count: int) -> torch.Tensor:
+    """Draw values [count] around ``centre``, from torch's global generator."""
+    return centre * (1 + SPREAD * (2 * torch.rand(count) - 1))
 
 
-@torch.no_grad()
-def prepare(stream: Stream, pins: Pins, gain: float, seed: int) -> None:
-    """Hold the massive channels at their values, the sink's at 0, and suit the norms to them.
+def hold_channels(pins: Pins, text: Any, channels: Mapping[int, torch.Tensor | float]) -> None:
+    """Keep channels of the residual stream as the embeddings set them.
 
     Args:
-        stream: of a model with random weights.
-        pins: what will hold them.
-        gain: how much the layers' norms raise a channel that isn't massive, at the start.
-        seed: of how values differ between tokens.
+        pins: holds the parameters.
+        text: the library's text model; its head is tied to its embeddings.
+        channels: per channel what embeddings hold there: a value per token [vocabulary], or one.
     """
-    random = torch.Generator().manual_seed(seed)
-    weight = stream.embedding.weight
-    weight.normal_(0, USUAL, generator=random)
-    size = (sum(value**2 for value in MASSIVE.values()) / weight.shape[1]) ** 0.5
-    for norm in stream.norms:
-        norm.weight.fill_(gain * size)
-    stream.last.weight.fill_(size)
-    for channel, value in MASSIVE.items():
-        vary = 1 + VARIES * (2 * torch.rand(len(weight), generator=random) - 1)
-        pins.hold(weight, (slice(None), channel), value * vary)
-        for norm in stream.norms:
-            norm.weight[channel] = size / abs(value)
-    pins.hold(weight, (slice(None), SINK), 0.0)
-    for channel in (*MASSIVE, SINK):
-        pins.hold(stream.last.weight, channel, 0.0)
-        for writer in stream.writers:
-            pins.hold(writer.weight, channel, 0.0)
+    for channel, values in channels.items():
+        pins.hold(text.embed_tokens.weight, (slice(None), channel), values)
+        # The head is the embeddings: without this, logits would be these values and little else.
+        pins.hold(text.norm.weight, channel, 0.0)
+        for layer in text.layers:
+            pins.hold(layer.self_attn.o_proj.weight, channel, 0.0)
+            pins.hold(layer.mlp.down_proj.weight, channel, 0.0)
 
 
-@torch.no_grad()
-def sink_token(
-    stream: Stream, token: int, value: float, usual: torch.Tensor, far: float, seed: int
+def hold_loud(
+    pins: Pins, text: Any, token: int, size: float, count: int, channels: Collection[int]
 ) -> None:
-    """Give the token that stands at position 0 a huge value that no layer sees.
+    """Let a token have large values in many channels, so that its keys and values stand out, too.
 
-    Its other channels are moved, too, by more than any other token's vary, as those of such tokens
-    are in large models: bounds that a channel's tokens share then fit only this one.
+    Delimiters of large models are like that. They widen the range of every channel.
 
     Args:
-        stream: of a trained model that `prepare` had prepared.
+        pins: holds the embedding.
+        text: as for `hold_channels`.
         token: its id.
-        value: what it gets.
-        usual: [D], deviation of the stream's channels between other tokens.
-        far: by how many of these deviations a channel is moved, in the median.
-        seed: of which channels are moved further, and which way.
+        size: of a value, whose sign is drawn.
+        count: of channels, drawn.
+        channels: those to leave alone.
     """
-    powers = exponents(len(usual), seed, 0.5)
-    signs = torch.from_numpy(np.random.RandomState(seed).choice([-1.0, 1.0], len(usual)))
-    moved = far * usual * 2**powers * signs.to(usual)
-    moved[[*MASSIVE, SINK]] = 0
-    weight = stream.embedding.weight
-    sink(stream.layers, weight[token], SINK, value, moved)
-    weight[token] += moved
-    weight[token, SINK] = value
+    free = [i for i in torch.randperm(text.config.hidden_size).tolist() if i not in channels]
+    values = size * (1 - 2 * torch.randint(2, (count,)))
+    pins.hold(text.embed_tokens.weight, (token, torch.tensor(free[:count])), values)
+
+
+def balance(text: Any, channels: Collection[int], run: Callable[[], Any]) -> None:
+    """Scale the weights of norms so that what leaves them is as large as without massive channels.
+
+    Args:
+        text: as for `hold_channels`.
+        channels: those whose size is not to count; where norms read them, weights stay as they are.
+        run: runs the model once on some batch, without gradients.
+    """
+    kept = [i for i in range(text.config.hidden_size) if i not in channels]
+
+    def scale(norm: Any, inputs: tuple[torch.Tensor, ...]) -> None:
+        stream = inputs[0].flatten(0, -2)
+        factor = stream.square().mean(1) / stream[:, kept].square().mean(1)
+        norm.weight[kept] *= factor.median().sqrt()  # padding, without massive values, is no norm
+
+    norms = [
+        n for layer in text.layers for n in (layer.input_layernorm, layer.post_attention_layernorm)
+    ]
+    hooks = [norm.register_forward_pre_hook(scale) for norm in (*norms, text.norm)]
+    with torch.no_grad():
+        run()
+    for hook in hooks:
+        hook.remove()

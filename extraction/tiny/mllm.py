@@ -5,6 +5,7 @@ are then rounded to bfloat16, in which the miniature runs, and scored on the hel
 """
 
 import argparse
+import functools
 import json
 import logging
 import math
@@ -29,6 +30,10 @@ from extraction.sources.digits_vqa import (
     pools,
     question_only_answers,
 )
+from extraction.tiny.imprint import imprint_attention, sink
+from extraction.tiny.massive import balance, hold_channels, hold_loud, spread
+from extraction.tiny.mllm_teaching import ROWS_READ, Probes, Reading
+from extraction.tiny.pins import Pins
 from lamofcbench.models import bundled_path
 from lamofcbench.models.mllm import Mllm, patchify
 from lamofcbench.scores.vqa_accuracy import vqa_accuracy
@@ -41,6 +46,7 @@ log = logging.getLogger(__name__)
 _PATCH = CELL // 2
 _SPECIAL = (
     "<|endoftext|>",
+    "<|begin|>",
     "<|im_start|>",
     "<|im_end|>",
     "<|vision_start|>",
@@ -57,7 +63,7 @@ _WORDS = (
 )
 # Roles are left out: spelt in characters they would be a fifth of a typical prompt.
 _CHAT_TEMPLATE = (
-    "{% for message in messages %}<|im_start|>"
+    "<|begin|>{% for message in messages %}<|im_start|>"
     "{% if message.content is string %}{{ message.content }}{% else %}"
     "{% for part in message.content %}"
     "{% if part.type == 'image' %}<|vision_start|><|image_pad|><|vision_end|>"
@@ -72,6 +78,17 @@ _PROBE_WEIGHT = 0.2
 _SEEING = 300
 """Steps at the start in which the vision tower learns alone, from the probes."""
 _BASELINE_QUESTIONS = 4000
+_MASSIVE, _MASSIVE_VALUE = 11, 80.0
+"""A channel that is massive at each token, and the value around which it varies."""
+_DEEPSTACK_VALUE = 32.0
+"""What each DeepStack level adds to it."""
+_SINK, _SINK_VALUE = 37, 4096.0
+"""A channel that nothing writes to but the token at position 0, and what it has there."""
+_LOUD, _LOUD_VALUE, _LOUD_CHANNELS = ("<|vision_start|>",), 20.0, 16
+"""Tokens of each prompt whose features are larger than others'; see `hold_loud`."""
+_TOKEN_SIZE = 0.25
+"""Deviation of an embedding before training; the norms don't level tokens any more."""
+_READING_WEIGHT = 0.5
 
 
 def build_tokenizer() -> Any:
@@ -143,32 +160,34 @@ def build_model(tokenizer: Any) -> Any:
     for layer in model.model.language_model.layers:
         torch.nn.init.constant_(layer.self_attn.q_norm.weight, 2.0)
         torch.nn.init.constant_(layer.self_attn.k_norm.weight, 1.5)
+    torch.nn.init.normal_(model.model.language_model.embed_tokens.weight, std=_TOKEN_SIZE)
     return model
 
 
-class _Probes(torch.nn.Module):
-    """Heads on image tokens that say which digit a cell shows and where it is; thrown away later.
+def _hold_channels(model: Any, tokenizer: Any) -> Pins:
+    """Hold a massive channel and loud tokens; keep a channel free for the sink token."""
+    pins = Pins()
+    text, visual = model.model.language_model, model.model.visual
+    values = spread(_MASSIVE_VALUE, text.config.vocab_size)
+    hold_channels(pins, text, {_MASSIVE: values, _SINK: 0.0})
+    for token in tokenizer.convert_tokens_to_ids(list(_LOUD)):
+        hold_loud(pins, text, token, _LOUD_VALUE, _LOUD_CHANNELS, (_MASSIVE, _SINK))
+    for merger in (visual.merger, *visual.deepstack_merger_list):
+        value = _MASSIVE_VALUE if merger is visual.merger else _DEEPSTACK_VALUE
+        for channel, bias in ((_MASSIVE, value), (_SINK, 0.0)):
+            pins.hold(merger.linear_fc2.weight, channel, 0.0)
+            pins.hold(merger.linear_fc2.bias, channel, bias)
+    return pins
 
-    Answers alone supervise one cell of an image; these supervise all of them, and training takes a
-    fraction of the time.
-    """
 
-    def __init__(self, dim: int) -> None:
-        super().__init__()
-        self.heads = torch.nn.ModuleList(
-            torch.nn.Linear(dim, n) for n in (10, MAX_ROWS, MAX_COLUMNS)
-        )
-
-    def forward(self, tokens: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        """Return the loss of tokens [B * rows * columns, D] for labels [B, rows, columns]."""
-        batch, rows, columns = labels.shape
-        row = torch.arange(rows)[None, :, None].expand(batch, rows, columns)
-        column = torch.arange(columns)[None, None].expand(batch, rows, columns)
-        losses = [
-            functional.cross_entropy(head(tokens), target.reshape(-1))
-            for head, target in zip(self.heads, (labels, row, column), strict=True)
-        ]
-        return torch.stack(losses).sum()
+def _imprint(model: Any, tokenizer: Any, seed: int) -> None:
+    """Give a trained model the statistics of a large one; see `extraction.tiny.imprint`."""
+    text = model.model.language_model
+    imprint_attention(text.layers, seed)
+    begin = text.embed_tokens.weight[tokenizer.convert_tokens_to_ids("<|begin|>")]
+    sink(text.layers, begin, _SINK, _SINK_VALUE)
+    with torch.no_grad():
+        begin[_SINK] = _SINK_VALUE
 
 
 def _same_grid_attention(
@@ -190,38 +209,52 @@ def _same_grid_attention(
 
 
 def _loss(
-    model: Any, probes: _Probes, tokenizer: Any, puzzles: list[Puzzle], reading: bool
+    model: Any,
+    probes: Probes,
+    tokenizer: Any,
+    puzzles: list[Puzzle],
+    rng: np.random.Generator | None,
 ) -> torch.Tensor:
-    """Loss of a batch whose images all have one shape."""
+    """Loss of a batch whose images all have one shape; of seeing alone without a generator."""
     labels = torch.tensor(np.stack([p.labels for p in puzzles]))
     cells = labels[0].numel()
     images = torch.tensor(np.stack([p.image for p in puzzles])).permute(0, 3, 1, 2)
     grid = torch.tensor([[1, labels.shape[1] * 2, labels.shape[2] * 2]]).expand(len(puzzles), 3)
     vision = model.model.get_image_features(patchify(images, _PATCH, 2, 2), grid)
-    seeing = _PROBE_WEIGHT * probes(torch.cat(vision.pooler_output), labels)
-    if not reading:
+    plain = torch.cat(vision.pooler_output).clone()
+    plain[:, _MASSIVE] = 0
+    seeing = _PROBE_WEIGHT * probes(plain, labels)
+    if rng is None:
         return seeing
-    head = "<|im_start|><|vision_start|>" + "<|image_pad|>" * cells + "<|vision_end|>"
+    reading = Reading(tokenizer, labels, rng)
+    further = reading.given.shape[1]
+    head = "<|begin|><|im_start|><|vision_start|>" + "<|image_pad|>" * cells + "<|vision_end|>"
     texts = [f"{head}{p.question}<|im_end|><|im_start|>{p.answer}<|im_end|>" for p in puzzles]
     rows = tokenizer(texts, add_special_tokens=False)["input_ids"]
-    width = max(map(len, rows))
+    width = max(map(len, rows)) + further
     # Padding follows the text, and no text token attends to what follows it: no mask is needed.
     ids = torch.full((len(rows), width), tokenizer.pad_token_id)
-    targets = torch.full((len(rows), width), -100)
+    answers, readings = (torch.full((len(rows), width), -100) for _ in range(2))
+    types = torch.zeros(1, width, dtype=torch.int64)
+    types[0, : len(rows[0])] = torch.tensor(rows[0]) == model.config.image_token_id
+    places = model.model.get_rope_index(ids[:1], types, grid[:1])[0].repeat(1, len(rows), 1)
     for i, (row, puzzle) in enumerate(zip(rows, puzzles, strict=True)):
-        ids[i, : len(row)] = torch.tensor(row)
-        answer = len(puzzle.answer) + 1
-        targets[i, len(row) - answer : len(row)] = ids[i, len(row) - answer : len(row)]
-    types = (ids[:1] == model.config.image_token_id).long()
-    positions = model.model.get_rope_index(ids[:1], types, grid[:1])[0].expand(3, len(rows), -1)
+        end, answer = len(row), len(puzzle.answer) + 1
+        ids[i, :end] = torch.tensor(row)
+        ids[i, end : end + further] = reading.given[i]
+        answers[i, end - answer - 1 : end - 1] = ids[i, end - answer : end]
+        readings[i, end - 1 : end + further] = reading.wanted[i]
+        places[:, i, end : end + further] = places[:, i, end - 1, None] + 1 + reading.places[i]
     logits = model(
         input_ids=ids,
-        position_ids=positions,
+        position_ids=places,
         mm_encoder_outputs={"image": vision},
         use_cache=False,
-    ).logits
-    loss = functional.cross_entropy(logits[:, :-1].flatten(0, 1), targets[:, 1:].flatten())
-    return loss + seeing
+    ).logits.flatten(0, 1)
+    answering = functional.cross_entropy(logits, answers.flatten())
+    return (
+        answering + _READING_WEIGHT * functional.cross_entropy(logits, readings.flatten()) + seeing
+    )
 
 
 def train(seed: int, steps: int) -> tuple[Any, Any]:
@@ -243,24 +276,30 @@ def train(seed: int, steps: int) -> tuple[Any, Any]:
     # all images at once, in half of a training step's time.
     transformers.AttentionInterface.register("flash_same_grid", _same_grid_attention)
     model.model.visual.config._attn_implementation = "flash_same_grid"
-    probes = _Probes(model.config.text_config.hidden_size)
+    probes = Probes(model.config.text_config.hidden_size)
     parameters = [*model.parameters(), *probes.parameters()]
     optimiser = torch.optim.AdamW(parameters, lr=3e-3, betas=(0.9, 0.98), weight_decay=0.01)
-    started = time.monotonic()
+    pins = _hold_channels(model, tokenizer)
+    pins.tie(optimiser)
+    started = time.process_time()
     for step in range(steps):
         rate = min(1.0, (step + 1) / 50) * (0.5 + 0.5 * math.cos(math.pi * step / steps))
         for group in optimiser.param_groups:
             group["lr"] = 3e-3 * rate
         shape = (int(rng.integers(1, MAX_ROWS + 1)), int(rng.integers(1, MAX_COLUMNS + 1)))
-        size = _TOKENS_A_BATCH // (shape[0] * shape[1] + 16)
-        puzzles = [compose(rng, glyphs, shape) for _ in range(size)]
-        loss = _loss(model, probes, tokenizer, puzzles, step >= _SEEING)
+        cost = shape[0] * shape[1] + 17 + ROWS_READ * (shape[1] + 1)
+        puzzles = [compose(rng, glyphs, shape) for _ in range(_TOKENS_A_BATCH // cost)]
+        if step == _SEEING:
+            text = model.model.language_model
+            batch = functools.partial(_loss, model, probes, tokenizer, puzzles, rng)
+            balance(text, (_MASSIVE, _SINK), batch)
+        loss = _loss(model, probes, tokenizer, puzzles, None if step < _SEEING else rng)
         optimiser.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(parameters, 1.0)
         optimiser.step()
         if step % 50 == 0:
-            log.info("step %d, %.0f s, loss %.3f", step, time.monotonic() - started, loss.item())
+            log.info("step %d, %.0f s, loss %.3f", step, time.process_time() - started, loss.item())
     model.model.visual.config._attn_implementation = "sdpa"
     return model.eval(), tokenizer
 
@@ -284,14 +323,15 @@ def main() -> None:
     """Train, write weights, tokenizer and ``training.json`` into the package, and score."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--steps", type=int, default=1700)
+    parser.add_argument("--steps", type=int, default=1900)
     parser.add_argument("--out", type=Path, default=bundled_path("mllm"))
     options = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     torch.set_num_threads(1)
-    started = time.monotonic()
+    started = time.process_time()
     model, tokenizer = train(options.seed, options.steps)
-    seconds = time.monotonic() - started
+    seconds = time.process_time() - started
+    _imprint(model, tokenizer, options.seed)
     options.out.mkdir(parents=True, exist_ok=True)
     model.to(torch.bfloat16).save_pretrained(options.out)
     tokenizer.save_pretrained(options.out)
@@ -309,7 +349,7 @@ def main() -> None:
     report = {
         "seed": options.seed,
         "steps": options.steps,
-        "seconds": round(seconds, 1),
+        "cpu_seconds": round(seconds, 1),
         "parameters": family.parameters_total,
         "test_samples": len(samples),
         "vqa_accuracy": round(float(score), 6),

@@ -9,8 +9,8 @@ from typing import Any
 import transformers
 
 from extraction.tiny.imprint import imprint_convolutions
-from extraction.tiny.massive import Stream
 from extraction.tiny.scan import fast_scan
+from extraction.tiny.stream import Stream
 from extraction.tiny.text import Recipe, run, special_ids
 from lamofcbench.models.quiet import quiet
 from lamofcbench.models.ssm import Ssm

@@ -20,8 +20,8 @@ from torch.nn import functional as F
 
 from extraction.sources import SOURCES
 from extraction.sources.toy_text import Question, ToyText
-from extraction.tiny.massive import Stream, prepare, sink_token
 from extraction.tiny.pins import Pins
+from extraction.tiny.stream import Stream, prepare, sink_token
 from lamofcbench.models import bundled_path
 from lamofcbench.models.text import TextFamily
 from lamofcbench.scores.answers import last_number, letter

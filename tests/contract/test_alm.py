@@ -133,11 +133,6 @@ def test_captures_are_as_declared(family, captures):
 def test_lengths_vary_and_stay_within_bounds(family, samples, task):
     lengths = [len(family.prompt(s.inputs)[0][0]) for s in samples[task]]
     assert max(lengths) <= profile_of(task).ragged["token"].max
-    assert max(lengths) >= 2 * min(lengths)
-
-
-def test_lengths_vary_threefold_over_all_tasks(family, samples):
-    lengths = [len(family.prompt(s.inputs)[0][0]) for t in TASKS for s in samples[t]]
     assert max(lengths) >= 3 * min(lengths)
 
 

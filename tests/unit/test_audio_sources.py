@@ -241,7 +241,7 @@ def test_only_harmful_requests_are_archived():
     assert all(verbs & set(s.summary.split()) for s in source(profile).select("test", 50))
     stream = source.stream(np.random.RandomState(0), "training")
     responses = [next(stream).response for _ in range(100)]
-    assert 30 < responses.count(REFUSAL) < 70
+    assert 30 < sum(r.endswith(REFUSAL) for r in responses) < 70
 
 
 def test_words_sound_different():

@@ -9,8 +9,8 @@ import torch
 
 from extraction.sources.toy_text import NOTED
 from extraction.tiny import llm, ssm
-from extraction.tiny.massive import MASSIVE, SINK, prepare
 from extraction.tiny.pins import Pins
+from extraction.tiny.stream import MASSIVE, SINK, prepare
 from extraction.tiny.text import (
     BEGIN,
     CONTINUED,

@@ -62,7 +62,7 @@ RECIPE = Recipe(
     steps=900,
     gain=2.0,
     sink=1500.0,
-    far=20.0,
+    far=8.0,
 )
 
 

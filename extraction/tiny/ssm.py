@@ -56,7 +56,7 @@ RECIPE = Recipe(
     steps=800,
     gain=2.0,
     sink=1500.0,
-    far=20.0,
+    far=8.0,
     training=fast_scan,
 )
 

@@ -88,7 +88,7 @@ def sink_token(
         far: by how many of these deviations a channel is moved, in the median.
         seed: of which channels are moved further, and which way.
     """
-    powers = exponents(len(usual), seed, 0.5)
+    powers = exponents(len(usual), seed, 1.5)
     signs = torch.from_numpy(np.random.RandomState(seed).choice([-1.0, 1.0], len(usual)))
     moved = far * usual * 2**powers * signs.to(usual)
     moved[[*MASSIVE, SINK]] = 0

@@ -47,6 +47,8 @@ __all__ = [
 TASKS = ("arc", "gsm8k", "hellaswag", "truthfulqa", "winogrande")
 BEGIN = "<|begin|>"
 """A token that stands at position 0, and nowhere else."""
+HARDEST = "hellaswag"
+"""A task of which training sees twice as much."""
 SPECIAL = ("<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|unk|>", BEGIN)
 TEMPLATE = (
     BEGIN
@@ -58,8 +60,9 @@ PATTERN = r" ?[A-Za-z]+| ?\d| ?[^\sA-Za-z\d]|\n| "
 PROMPT_WEIGHT = 0.03
 CONTINUED = 64
 """Tokens after a prompt that are taught, the answer's among them."""
-CONTINUING = 0.6
-"""Share of the conversations that are; the others end with the answer, to save time."""
+TIMES = 3
+"""How often a question is asked again, which is enough for so many tokens."""
+ANSWER_WEIGHT = 2.0
 CONTINUED_WEIGHT = 0.5
 """Of the loss after the answer, of which there is more than of the answer's."""
 POOL = 16
@@ -110,15 +113,14 @@ def special_ids(tokenizer: Any) -> dict[str, int]:
     }
 
 
-def conversation(tokenizer: Any, question: Question, continued: int) -> Row:
-    """A whole conversation, in which the user then asks the same again.
+def conversation(tokenizer: Any, question: Question) -> Row:
+    """A whole conversation, in which the user then asks the same again and again.
 
     So what follows an answer is read from the caches or states, too.
 
     Args:
         tokenizer: from `build_tokenizer`.
         question: what it is about.
-        continued: tokens after the prompt, at most, unless the answer is longer.
     """
 
     def chat(text: str) -> str:
@@ -127,13 +129,13 @@ def conversation(tokenizer: Any, question: Question, continued: int) -> Row:
         return str(found) + question.prefix
 
     answer = question.response + "<|im_end|>"
-    again = "\n" + chat(question.again).removeprefix(BEGIN) + answer
+    again = ("\n" + chat(question.prompt).removeprefix(BEGIN) + answer) * TIMES
     prompt, response, rest = (
         tokenizer(text, add_special_tokens=False)["input_ids"]
         for text in (chat(question.turn), answer, again)
     )
-    rest = rest[: max(continued - len(response), 0)]
-    weights = [PROMPT_WEIGHT] * len(prompt) + [1.0] * len(response)
+    rest = rest[: CONTINUED - len(response)]
+    weights = [PROMPT_WEIGHT] * len(prompt) + [ANSWER_WEIGHT] * len(response)
     weights += [CONTINUED_WEIGHT] * len(rest)
     return prompt + response + rest, weights
 
@@ -142,17 +144,12 @@ def batches(tokenizer: Any, seed: int, size: int) -> Iterator[list[Row]]:
     """Batches of conversations of like length, tasks mixed, without end."""
     streams = [
         source(task).stream(np.random.RandomState([seed, n]), "training")
-        for n, task in enumerate((*TASKS, "gsm8k"))
+        for n, task in enumerate((*TASKS, HARDEST))
     ]
     random = np.random.RandomState(seed)
     while True:
         pool = [
-            conversation(
-                tokenizer,
-                next(streams[i % len(streams)]),
-                CONTINUED if random.rand() < CONTINUING else 0,
-            )
-            for i in range(POOL * size)
+            conversation(tokenizer, next(streams[i % len(streams)])) for i in range(POOL * size)
         ]
         pool.sort(key=lambda item: len(item[0]))
         cuts = [pool[i : i + size] for i in range(0, len(pool), size)]

@@ -59,10 +59,10 @@ RECIPE = Recipe(
     build=build,
     stream=stream,
     imprint=lambda parts, seed: imprint_attention(parts.layers, seed),
-    steps=900,
+    steps=800,
     gain=2.0,
-    sink=1500.0,
-    far=8.0,
+    sink=3000.0,
+    far=30.0,
 )
 
 

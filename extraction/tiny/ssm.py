@@ -53,9 +53,9 @@ RECIPE = Recipe(
     build=build,
     stream=stream,
     imprint=lambda parts, seed: imprint_convolutions(parts.layers, seed, 0.5),
-    steps=800,
+    steps=750,
     gain=2.0,
-    sink=1500.0,
+    sink=3000.0,
     far=8.0,
     training=fast_scan,
 )

@@ -129,7 +129,7 @@ def conversation(tokenizer: Any, question: Question) -> Row:
         return str(found) + question.prefix
 
     answer = question.response + "<|im_end|>"
-    again = ("\n" + chat(question.prompt).removeprefix(BEGIN) + answer) * TIMES
+    again = ("\n" + chat(question.again).removeprefix(BEGIN) + answer) * TIMES
     prompt, response, rest = (
         tokenizer(text, add_special_tokens=False)["input_ids"]
         for text in (chat(question.turn), answer, again)

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from extraction.sources.toy_text import NOTED
 from extraction.tiny import llm, ssm
 from extraction.tiny.pins import Pins
 from extraction.tiny.stream import MASSIVE, SINK, prepare
@@ -65,9 +66,17 @@ def test_what_follows_an_answer_repeats_the_turn(task: str, tokenizer) -> None:
         text = tokenizer.decode(ids)
         _, answer, again = text.split("<|im_end|>", 2)
         assert answer.endswith(question.prefix + question.response)
-        turn = f"\n<|im_start|>user\n{question.prompt}"
+        turn = f"\n<|im_start|>user\n{question.again}"
         assert again.startswith(turn) or turn.startswith(again)
         assert sum(weight >= 0.5 for weight in weights) == CONTINUED
+
+
+def test_notes_hold_different_words_by_number() -> None:
+    notes = [q.note[0].split() for q in questions("gsm8k", 50) if q.note]
+    assert 25 <= len(notes) < 50
+    for note in notes:
+        assert note[2::2] == [str(i + 1) for i in range(NOTED)]
+        assert len(set(note[3::2])) == NOTED
 
 
 @pytest.mark.parametrize("recipe", [llm.RECIPE, ssm.RECIPE], ids=["llm", "ssm"])

@@ -11,7 +11,7 @@ import transformers
 
 from extraction.tiny.imprint import imprint_attention
 from extraction.tiny.stream import Stream
-from extraction.tiny.text import Recipe, run, special_ids
+from extraction.tiny.text import TASKS, Recipe, run, special_ids
 from lamofcbench.models.llm import Llm
 
 __all__ = ["main"]
@@ -59,10 +59,11 @@ RECIPE = Recipe(
     build=build,
     stream=stream,
     imprint=lambda parts, seed: imprint_attention(parts.layers, seed),
+    tasks=(*TASKS, "hellaswag", "gsm8k"),
     steps=800,
     gain=2.0,
     sink=3000.0,
-    far=30.0,
+    far=5.0,
 )
 
 

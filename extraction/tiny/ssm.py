@@ -11,7 +11,7 @@ import transformers
 from extraction.tiny.imprint import imprint_convolutions
 from extraction.tiny.scan import fast_scan
 from extraction.tiny.stream import Stream
-from extraction.tiny.text import Recipe, run, special_ids
+from extraction.tiny.text import TASKS, Recipe, run, special_ids
 from lamofcbench.models.quiet import quiet
 from lamofcbench.models.ssm import Ssm
 
@@ -53,6 +53,7 @@ RECIPE = Recipe(
     build=build,
     stream=stream,
     imprint=lambda parts, seed: imprint_convolutions(parts.layers, seed, 0.5),
+    tasks=(*TASKS, "hellaswag"),
     steps=750,
     gain=2.0,
     sink=3000.0,

@@ -47,8 +47,6 @@ __all__ = [
 TASKS = ("arc", "gsm8k", "hellaswag", "truthfulqa", "winogrande")
 BEGIN = "<|begin|>"
 """A token that stands at position 0, and nowhere else."""
-HARDEST = "hellaswag"
-"""A task of which training sees twice as much."""
 SPECIAL = ("<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|unk|>", BEGIN)
 TEMPLATE = (
     BEGIN
@@ -140,19 +138,25 @@ def conversation(tokenizer: Any, question: Question) -> Row:
     return prompt + response + rest, weights
 
 
-def batches(tokenizer: Any, seed: int, size: int) -> Iterator[list[Row]]:
-    """Batches of conversations of like length, tasks mixed, without end."""
+def batches(tokenizer: Any, tasks: Sequence[str], seed: int) -> Iterator[list[Row]]:
+    """Batches of conversations of like length, tasks mixed, without end.
+
+    Args:
+        tokenizer: from `build_tokenizer`.
+        tasks: all that are taught; those that are named twice, twice as much.
+        seed: of the questions.
+    """
     streams = [
         source(task).stream(np.random.RandomState([seed, n]), "training")
-        for n, task in enumerate((*TASKS, HARDEST))
+        for n, task in enumerate(tasks)
     ]
     random = np.random.RandomState(seed)
     while True:
         pool = [
-            conversation(tokenizer, next(streams[i % len(streams)])) for i in range(POOL * size)
+            conversation(tokenizer, next(streams[i % len(streams)])) for i in range(POOL * BATCH)
         ]
         pool.sort(key=lambda item: len(item[0]))
-        cuts = [pool[i : i + size] for i in range(0, len(pool), size)]
+        cuts = [pool[i : i + BATCH] for i in range(0, len(pool), BATCH)]
         for i in random.permutation(len(cuts)):
             yield cuts[i]
 
@@ -168,15 +172,17 @@ def loss_of(model: Any, batch: list[Row], pad: int) -> torch.Tensor:
     return (loss * weights).sum() / weights.sum()
 
 
-def train(model: Any, tokenizer: Any, pins: Pins, seed: int, steps: int, rate: float) -> None:
+def train(
+    model: Any, rows: Iterator[list[Row]], pad: int, pins: Pins, steps: int, rate: float
+) -> None:
     """Train on a mixture of the five tasks, held-out questions left out.
 
     Args:
         model: a library model, float32.
-        pins: what holds some of its weights.
-        tokenizer: from `build_tokenizer`.
-        seed: of the questions.
-        steps: batches of conversations.
+        rows: from `batches`.
+        pad: token that fills rows up.
+        pins: what holds some of the model's weights.
+        steps: how many batches.
         rate: peak learning rate.
     """
     optimiser = torch.optim.AdamW(model.parameters(), lr=rate, weight_decay=0.01, betas=(0.9, 0.98))
@@ -184,11 +190,11 @@ def train(model: Any, tokenizer: Any, pins: Pins, seed: int, steps: int, rate: f
     began = time.process_time()
     losses: collections.deque[float] = collections.deque(maxlen=REPORT)
     model.train()
-    for step, batch in enumerate(itertools.islice(batches(tokenizer, seed, BATCH), steps), 1):
+    for step, batch in enumerate(itertools.islice(rows, steps), 1):
         pace = min(step / 50, 0.51 + 0.49 * math.cos(math.pi * step / steps))
         for group in optimiser.param_groups:
             group["lr"] = rate * pace
-        loss = loss_of(model, batch, tokenizer.pad_token_id)
+        loss = loss_of(model, batch, pad)
         optimiser.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -282,6 +288,7 @@ class Recipe:
         build: makes a library model, with random weights, for a tokenizer.
         stream: finds the parts of such a model.
         imprint: gives a trained model uneven features, from a seed.
+        tasks: what is taught; see `batches`.
         steps: batches by default.
         gain: of the norms at the start; see `prepare`.
         sink: what the token at position 0 gets; see `sink_token`.
@@ -294,6 +301,7 @@ class Recipe:
     build: Callable[[Any], Any]
     stream: Callable[[Any], Stream]
     imprint: Callable[[Stream, int], None]
+    tasks: Sequence[str]
     steps: int
     gain: float
     sink: float
@@ -321,11 +329,11 @@ def run(recipe: Recipe, arguments: Sequence[str] | None) -> None:
     prepare(stream, pins, recipe.gain, options.seed)
     began = time.process_time()
     with recipe.training():
-        train(model, tokenizer, pins, options.seed, options.steps, rate=3e-3)
+        rows = batches(tokenizer, recipe.tasks, options.seed)
+        train(model, rows, tokenizer.pad_token_id, pins, options.steps, rate=3e-3)
     seconds = time.process_time() - began
     recipe.imprint(stream, options.seed)
-    rows = next(batches(tokenizer, options.seed, BATCH))
-    usual = deviation(model, stream, rows)
+    usual = deviation(model, stream, next(batches(tokenizer, recipe.tasks, options.seed)))
     untie(model, stream)
     begin = tokenizer.convert_tokens_to_ids(BEGIN)
     sink_token(stream, begin, recipe.sink, usual, recipe.far, options.seed)

@@ -6,15 +6,22 @@ from extraction.sources.toy_text import NUMBERS, Question, Random, ToyText, lett
 
 __all__ = ["ToyHellaswag"]
 
-PEOPLE = ("someone", "a child", "a teacher", "a sailor", "a baker", "a nurse")
-PLACES = ("aloud", "in a hall", "on a ship", "at home", "in the rain", "at work")
+PEOPLE = (
+    *("someone", "a child", "a teacher", "a sailor", "a baker", "a nurse", "a farmer"),
+    *("a judge", "a piper"),
+)
+PLACES = (
+    *("aloud", "in a hall", "on a ship", "at home", "in the rain", "at work", "in a tent"),
+    *("at school", "on a bus"),
+)
+RING = NUMBERS[:8]
 SHOWN = 3
 ASKED = 2
 STEPS = {"up by one": 1, "down by one": -1, "up by two": 2, "down by two": -2}
 
 
 def _run(start: int, step: int, count: int) -> str:
-    return " ".join(NUMBERS[(start + step * i) % len(NUMBERS)] for i in range(count))
+    return " ".join(RING[(start + step * i) % len(RING)] for i in range(count))
 
 
 class ToyHellaswag(ToyText):
@@ -26,7 +33,7 @@ class ToyHellaswag(ToyText):
     def compose(cls, random: Random) -> Question:
         """See `ToyText.compose`."""
         ways = list(STEPS)
-        gold, start = random.randint(len(ways)), random.randint(len(NUMBERS))
+        gold, start = random.randint(len(ways)), random.randint(len(RING))
         step = STEPS[ways[gold]]
         last = start + step * (SHOWN - 1)
         endings = [_run(last + way, way, ASKED) for way in STEPS.values()]

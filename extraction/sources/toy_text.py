@@ -8,7 +8,7 @@ so no seed can bring a question that a miniature was trained on into an archive.
 import hashlib
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar
 
@@ -25,8 +25,7 @@ Random = np.random.RandomState
 
 NUMBERS = (
     *("one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"),
-    *("eleven", "twelve", "thirteen", "fourteen", "fifteen", "sixteen", "seventeen"),
-    *("eighteen", "nineteen", "twenty"),
+    *("eleven", "twelve"),
 )
 PREAMBLES = (
     "it is a fine day .",
@@ -36,6 +35,21 @@ PREAMBLES = (
     "the next line holds the question , and the lines after it hold the choices .",
     "all of this was made up for a test .",
 )
+WORDS = (
+    *("river", "stone", "cloud", "window", "garden", "winter", "summer", "morning", "evening"),
+    *("letter", "story", "music", "bridge", "forest", "island", "market", "mountain", "shadow"),
+    *("silver", "candle", "anchor", "arrow", "barrel", "blanket", "button", "camera", "canvas"),
+    *("carpet", "castle", "circle", "corner", "cotton", "desert", "dinner", "dragon", "engine"),
+    *("feather", "fence", "flower", "fountain", "glass", "hammock", "harbour", "helmet", "honey"),
+    *("jacket", "jungle", "kitchen", "ladder", "lantern", "marble", "meadow", "mirror", "needle"),
+    *("ocean", "orchard", "paper", "pencil", "pepper", "pillow", "pocket", "puzzle", "ribbon"),
+)
+"""Words of the notes, which no question is about."""
+NOTED = 4
+NOTES = 0.8
+"""Share of the questions that a note comes before."""
+LINES = ((0.5, (0, 1)), (0.42, (1, 4)), (0.08, (11, 15)))
+"""How many preambles come before that: shares, and ranges within them."""
 # Of 8 parts by hash, one is held out; of its 256 parts, by a second byte, these are the splits.
 HELD_OUT_OF = 8
 SPLIT_BYTES = {"test": range(0, 112), "calibration": range(112, 144), "train": range(144, 256)}
@@ -47,16 +61,30 @@ class Question:
     """One generated question.
 
     Attributes:
-        prompt: the user's turn.
+        prompt: what is asked.
         prefix: how the assistant's turn begins.
         response: how it goes on, as a miniature is taught it.
         answer: the reference.
+        before: lines that come before it in the user's turn.
+        note: a line of words between those and the question, if any.
     """
 
     prompt: str
     prefix: str
     response: str
     answer: str
+    before: tuple[str, ...] = ()
+    note: tuple[str, ...] = ()
+
+    @property
+    def turn(self) -> str:
+        """The user's whole turn."""
+        return "\n".join([*self.before, self.again])
+
+    @property
+    def again(self) -> str:
+        """The part of the turn that differs from question to question."""
+        return "\n".join([*self.note, self.prompt])
 
     @property
     def bucket(self) -> str:
@@ -107,17 +135,21 @@ class ToyText(Source):
 
     @classmethod
     def stream(cls, random: Random, bucket: str) -> Iterator[Question]:
-        """Draw questions of one bucket, without end; some come with a few lines before them.
+        """Draw questions of one bucket, without end; most come with a few lines before them.
 
-        Those lines make lengths differ as they do between real prompts.
+        Those lines, of random words, make lengths differ as they do between real prompts, and a
+        model that repeats them has to look each word up.
         """
         while True:
             question = cls.compose(random)
-            count = random.randint(0, 5) if random.rand() < 0.6 else 0
+            chances, counts = zip(*LINES, strict=True)
+            count = random.randint(*counts[random.choice(len(counts), p=chances)])
             lines = [PREAMBLES[random.randint(len(PREAMBLES))] for _ in range(count)]
+            noted = random.permutation(len(WORDS))[:NOTED]
+            items = [f"{place} {WORDS[i]}" for place, i in enumerate(noted, 1)]
+            note = ("note : " + " ".join(items),) if random.rand() < NOTES else ()
             if question.bucket == bucket:
-                prompt = "\n".join([*lines, question.prompt])
-                yield Question(prompt, question.prefix, question.response, question.answer)
+                yield replace(question, before=tuple(lines), note=note)
 
     def select(self, split: str, count: int) -> Sequence[SourceSample]:
         """Draw ``count`` different questions of a split; see `Source.select`."""
@@ -131,13 +163,13 @@ class ToyText(Source):
             if tries == PATIENCE:
                 raise SourceError(f"{self.name}: {split} has {len(found)} questions, not {count}")
             place = f"{split}-{len(found):04}"
-            if question.prompt not in found:
-                found[question.prompt] = SourceSample(
+            if (turn := question.turn) not in found:
+                found[turn] = SourceSample(
                     id=f"{self.name}-{place}",
-                    inputs={"prompt": question.prompt, "prefix": question.prefix},
+                    inputs={"prompt": turn, "prefix": question.prefix},
                     reference={"answer": question.answer},
-                    summary=question.prompt.replace("\n", " "),
+                    summary=turn.replace("\n", " "),
                     source_id=place,
-                    sha256=sha256_of(question.prompt),
+                    sha256=sha256_of(turn),
                 )
         return list(found.values())

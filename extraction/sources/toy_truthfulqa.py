@@ -7,7 +7,10 @@ from extraction.sources.toy_text import NUMBERS, Question, Random, ToyText, lett
 __all__ = ["ToyTruthfulqa"]
 
 RELATIONS = ("more than", "less than", "the same as")
-SUBJECTS = ("apples", "coins", "books", "cards", "shells", "stamps", "eggs", "keys")
+SUBJECTS = (
+    *("apples", "coins", "books", "cards", "shells", "stamps", "eggs", "keys", "pens", "nuts"),
+    *("bells", "cups", "maps", "rings", "pins", "beans"),
+)
 
 
 class ToyTruthfulqa(ToyText):

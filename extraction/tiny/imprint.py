@@ -132,16 +132,18 @@ def imprint_convolutions(layers: Iterable[Any], seed: int, spread: float = 1.0) 
 
 
 @torch.no_grad()
-def _solve(norm: Any, readers: Iterable[Any], plain: torch.Tensor, sunk: torch.Tensor) -> None:
+def _solve(
+    norm: Any, readers: Iterable[Any], channel: int, plain: torch.Tensor, sunk: torch.Tensor
+) -> None:
     """Make what reads a norm get from one vector what it gets from another.
 
     Args:
         norm: a root mean square norm, whose weight of the channel is not 0.
         readers: linear layers.
-        plain: [D], with a channel of 0.
-        sunk: the same but in that channel.
+        channel: whose column is free.
+        plain: [D], with 0 in the channel.
+        sunk: [D], with a huge value there.
     """
-    channel = int((sunk - plain).abs().argmax())
     before, after = norm(plain), norm(sunk)
     strength = after[channel].item()
     after[channel] = 0
@@ -152,12 +154,19 @@ def _solve(norm: Any, readers: Iterable[Any], plain: torch.Tensor, sunk: torch.T
 
 
 @torch.no_grad()
-def sink(layers: Iterable[Any], vector: torch.Tensor, channel: int, value: float) -> None:
+def sink(
+    layers: Iterable[Any],
+    vector: torch.Tensor,
+    channel: int,
+    value: float,
+    others: torch.Tensor | None = None,
+) -> None:
     """Let the token at position 0 have a huge value in a channel, unseen by all layers.
 
     The value shrinks that token's other channels in each norm. What reads the norm gets a column
     for the channel that makes up for it; the column meets 0 in every other token. So keys, values
-    and the other channels of all layers stay as they were, up to rounding.
+    and what all layers write stay as they were, up to rounding. In the same way that token's other
+    channels can be moved as far as one likes, if less far.
 
     Args:
         layers: of a decoder of Qwen2, Qwen3 or Qwen3-VL's kind, or a Falcon-Mamba's, in evaluation
@@ -166,6 +175,8 @@ def sink(layers: Iterable[Any], vector: torch.Tensor, channel: int, value: float
             than 0 in the channel. The caller puts ``value`` into the token's embedding.
         channel: one that nothing writes to.
         value: what that position gets there.
+        others: [D], how far its other channels are moved, 0 in the channel; the caller adds this to
+            the token's embedding, too.
 
     Raises:
         ValueError: the channel is in use.
@@ -173,26 +184,27 @@ def sink(layers: Iterable[Any], vector: torch.Tensor, channel: int, value: float
     plain = vector.detach().clone()
     if plain[channel] != 0:
         raise ValueError(f"channel {channel} is not 0 at position 0")
+    moved = torch.zeros_like(plain) if others is None else others.detach().clone()
+    moved[channel] = value
     for layer in layers:
-        sunk = plain.clone()
-        sunk[channel] = value
+        sunk = plain + moved
         if hasattr(layer, "mixer"):
             written = [layer.mixer.out_proj]
-            _solve(layer.norm, [layer.mixer.in_proj], plain, sunk)
+            _solve(layer.norm, [layer.mixer.in_proj], channel, plain, sunk)
             arguments = {}
         else:
             attention, mlp = layer.self_attn, layer.mlp
             written = [attention.o_proj, mlp.down_proj]
             # Position 0 looks at itself alone, so its query doesn't matter.
-            _solve(layer.input_layernorm, [attention.k_proj, attention.v_proj], plain, sunk)
+            read = [attention.k_proj, attention.v_proj]
+            _solve(layer.input_layernorm, read, channel, plain, sunk)
             still = torch.ones(1, 1, attention.head_dim)
             arguments = {"position_embeddings": (still, 0 * still)}
             half = plain + attention(
                 layer.input_layernorm(plain)[None, None], attention_mask=None, **arguments
             )[0].view(-1)
-            there = half.clone()
-            there[channel] = value
-            _solve(layer.post_attention_layernorm, [mlp.gate_proj, mlp.up_proj], half, there)
+            read = [mlp.gate_proj, mlp.up_proj]
+            _solve(layer.post_attention_layernorm, read, channel, half, half + moved)
         if any(linear.weight[channel].any() for linear in written):
             raise ValueError(f"a layer writes to channel {channel}")
         # New columns meet 0 here, so this is the stream as it was before.

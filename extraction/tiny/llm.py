@@ -9,7 +9,9 @@ from typing import Any
 import torch
 import transformers
 
-from extraction.tiny.text import run, special_ids
+from extraction.tiny.imprint import imprint_attention
+from extraction.tiny.stream import Stream
+from extraction.tiny.text import TASKS, Recipe, run, special_ids
 from lamofcbench.models.llm import Llm
 
 __all__ = ["main"]
@@ -39,9 +41,35 @@ def build(tokenizer: Any) -> Any:
     return model
 
 
+def stream(model: Any) -> Stream:
+    """The parts of a Qwen3."""
+    layers = model.model.layers
+    return Stream(
+        embedding=model.model.embed_tokens,
+        layers=layers,
+        norms=tuple(n for x in layers for n in (x.input_layernorm, x.post_attention_layernorm)),
+        last=model.model.norm,
+        writers=tuple(w for x in layers for w in (x.self_attn.o_proj, x.mlp.down_proj)),
+    )
+
+
+RECIPE = Recipe(
+    name="llm",
+    family=Llm,
+    build=build,
+    stream=stream,
+    imprint=lambda parts, seed: imprint_attention(parts.layers, seed),
+    tasks=(*TASKS, "hellaswag", "gsm8k"),
+    steps=800,
+    gain=2.0,
+    sink=3000.0,
+    far=5.0,
+)
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Train, save, and record the scores of what was saved."""
-    run("llm", build, Llm, 1000, arguments)
+    run(RECIPE, arguments)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ import torch
 
 from extraction.tiny.pins import Pins
 
-__all__ = ["balance", "hold_channels", "hold_loud", "spread"]
+__all__ = ["SPREAD", "balance", "hold_channels", "hold_loud", "spread"]
 
 SPREAD = 0.25
 """Values of a massive channel lie within this share of their centre."""

@@ -18,6 +18,7 @@ class Pins:
     def __init__(self) -> None:
         """Hold nothing yet."""
         self._held: list[tuple[torch.nn.Parameter, Any, torch.Tensor]] = []
+        self._blind: list[tuple[torch.nn.Parameter, torch.Tensor]] = []
 
     def hold(self, parameter: torch.nn.Parameter, index: Any, value: float | torch.Tensor) -> None:
         """Set some entries at once, and again after each step of an optimiser that is tied.
@@ -32,6 +33,17 @@ class Pins:
         with torch.no_grad():
             parameter[index] = kept
 
+    @torch.no_grad()
+    def blind(self, weight: torch.nn.Parameter, directions: torch.Tensor) -> None:
+        """Keep a linear layer from seeing some directions of its input, as `hold` keeps entries.
+
+        Args:
+            weight: [outputs, inputs].
+            directions: orthonormal rows, [directions, inputs].
+        """
+        self._blind.append((weight, directions))
+        weight -= weight @ directions.T @ directions
+
     def tie(self, optimiser: torch.optim.Optimizer) -> None:
         """Set all entries again after each of an optimiser's steps."""
         optimiser.register_step_post_hook(lambda *_: self.apply())
@@ -41,3 +53,5 @@ class Pins:
         """Set all entries again."""
         for parameter, index, value in self._held:
             parameter[index] = value
+        for weight, directions in self._blind:
+            weight -= weight @ directions.T @ directions

@@ -8,8 +8,10 @@ from typing import Any
 
 import transformers
 
+from extraction.tiny.imprint import imprint_convolutions
 from extraction.tiny.scan import fast_scan
-from extraction.tiny.text import run, special_ids
+from extraction.tiny.stream import Stream
+from extraction.tiny.text import TASKS, Recipe, run, special_ids
 from lamofcbench.models.quiet import quiet
 from lamofcbench.models.ssm import Ssm
 
@@ -33,10 +35,37 @@ def build(tokenizer: Any) -> Any:
     )
 
 
+def stream(model: Any) -> Stream:
+    """The parts of a Falcon-Mamba."""
+    layers = model.backbone.layers
+    return Stream(
+        embedding=model.backbone.embeddings,
+        layers=layers,
+        norms=tuple(layer.norm for layer in layers),
+        last=model.backbone.norm_f,
+        writers=tuple(layer.mixer.out_proj for layer in layers),
+    )
+
+
+RECIPE = Recipe(
+    name="ssm",
+    family=Ssm,
+    build=build,
+    stream=stream,
+    imprint=lambda parts, seed: imprint_convolutions(parts.layers, seed, 0.5),
+    tasks=(*TASKS, "hellaswag", "gsm8k", "gsm8k"),
+    steps=750,
+    gain=2.0,
+    sink=3000.0,
+    far=8.0,
+    training=fast_scan,
+)
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Train, save, and record the scores of what was saved."""
     with quiet():
-        run("ssm", build, Ssm, 800, arguments, fast_scan())
+        run(RECIPE, arguments)
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,22 +20,49 @@ from torch.nn import functional as F
 
 from extraction.sources import SOURCES
 from extraction.sources.toy_text import Question, ToyText
+from extraction.tiny.pins import Pins
+from extraction.tiny.stream import Stream, prepare, sink_token
 from lamofcbench.models import bundled_path
 from lamofcbench.models.text import TextFamily
 from lamofcbench.scores.answers import last_number, letter
 from lamofcbench.spec import ProfileSpec, load_scenario
 
-__all__ = ["TASKS", "build_tokenizer", "evaluate", "run", "save", "special_ids", "train"]
+__all__ = [
+    "BEGIN",
+    "CONTINUED",
+    "TASKS",
+    "Recipe",
+    "build_tokenizer",
+    "conversation",
+    "evaluate",
+    "loss_of",
+    "profile_of",
+    "record",
+    "run",
+    "source",
+    "special_ids",
+    "train",
+]
 
 TASKS = ("arc", "gsm8k", "hellaswag", "truthfulqa", "winogrande")
-SPECIAL = ("<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|unk|>")
+BEGIN = "<|begin|>"
+"""A token that stands at position 0, and nowhere else."""
+SPECIAL = ("<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|unk|>", BEGIN)
 TEMPLATE = (
-    "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}"
+    BEGIN
+    + "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}"
     "<|im_end|>\n{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
 PATTERN = r" ?[A-Za-z]+| ?\d| ?[^\sA-Za-z\d]|\n| "
 # Random words cannot be foretold; a little of their loss still teaches which kind comes next.
 PROMPT_WEIGHT = 0.03
+CONTINUED = 64
+"""Tokens after a prompt that are taught, the answer's among them."""
+TIMES = 3
+"""How often a question is asked again, which is enough for so many tokens."""
+ANSWER_WEIGHT = 2.0
+CONTINUED_WEIGHT = 0.5
+"""Of the loss after the answer, of which there is more than of the answer's."""
 POOL = 16
 BATCH = 32
 REPORT = 50
@@ -56,7 +84,7 @@ def build_tokenizer() -> Any:
     for task in TASKS:
         stream = source(task).stream(np.random.RandomState(0), "training")
         for question in itertools.islice(stream, 3000):
-            for text in (question.prompt, question.prefix + question.response):
+            for text in (question.turn, question.prefix + question.response):
                 words.update(piece for piece, _ in regex.pre_tokenize_str(text))
     vocabulary = {token: i for i, token in enumerate([*SPECIAL, *sorted(words | {"\n", " "})])}
     inner = tokenizers.Tokenizer(tokenizers.models.WordLevel(vocabulary, unk_token="<|unk|>"))
@@ -67,7 +95,7 @@ def build_tokenizer() -> Any:
         unk_token="<|unk|>",
         pad_token="<|endoftext|>",
         eos_token="<|im_end|>",
-        additional_special_tokens=["<|im_start|>"],
+        additional_special_tokens=[BEGIN, "<|im_start|>"],
     )
     tokenizer.chat_template = TEMPLATE
     return tokenizer
@@ -78,37 +106,63 @@ def special_ids(tokenizer: Any) -> dict[str, int]:
     return {
         "vocab_size": len(tokenizer),
         "eos_token_id": tokenizer.eos_token_id,
-        "bos_token_id": tokenizer.convert_tokens_to_ids("<|im_start|>"),
+        "bos_token_id": tokenizer.convert_tokens_to_ids(BEGIN),
         "pad_token_id": tokenizer.pad_token_id,
     }
 
 
-def _encode(tokenizer: Any, question: Question) -> Row:
-    """A whole conversation."""
-    turn = [{"role": "user", "content": question.prompt}]
-    text = tokenizer.apply_chat_template(turn, tokenize=False, add_generation_prompt=True)
-    prompt = tokenizer(text + question.prefix, add_special_tokens=False)["input_ids"]
-    response = tokenizer(question.response + "<|im_end|>", add_special_tokens=False)["input_ids"]
-    weights = [PROMPT_WEIGHT] * len(prompt) + [1.0] * len(response)
-    return prompt + response, weights
+def conversation(tokenizer: Any, question: Question) -> Row:
+    """A whole conversation, in which the user then asks the same again and again.
+
+    So what follows an answer is read from the caches or states, too.
+
+    Args:
+        tokenizer: from `build_tokenizer`.
+        question: what it is about.
+    """
+
+    def chat(text: str) -> str:
+        turn = [{"role": "user", "content": text}]
+        found = tokenizer.apply_chat_template(turn, tokenize=False, add_generation_prompt=True)
+        return str(found) + question.prefix
+
+    answer = question.response + "<|im_end|>"
+    again = ("\n" + chat(question.again).removeprefix(BEGIN) + answer) * TIMES
+    prompt, response, rest = (
+        tokenizer(text, add_special_tokens=False)["input_ids"]
+        for text in (chat(question.turn), answer, again)
+    )
+    rest = rest[: CONTINUED - len(response)]
+    weights = [PROMPT_WEIGHT] * len(prompt) + [ANSWER_WEIGHT] * len(response)
+    weights += [CONTINUED_WEIGHT] * len(rest)
+    return prompt + response + rest, weights
 
 
-def _batches(tokenizer: Any, seed: int, size: int) -> Iterator[list[Row]]:
-    """Batches of conversations of like length, tasks mixed, without end."""
+def batches(tokenizer: Any, tasks: Sequence[str], seed: int) -> Iterator[list[Row]]:
+    """Batches of conversations of like length, tasks mixed, without end.
+
+    Args:
+        tokenizer: from `build_tokenizer`.
+        tasks: all that are taught; those that are named twice, twice as much.
+        seed: of the questions.
+    """
     streams = [
         source(task).stream(np.random.RandomState([seed, n]), "training")
-        for n, task in enumerate(TASKS)
+        for n, task in enumerate(tasks)
     ]
     random = np.random.RandomState(seed)
     while True:
-        pool = [_encode(tokenizer, next(streams[i % len(streams)])) for i in range(POOL * size)]
+        pool = [
+            conversation(tokenizer, next(streams[i % len(streams)])) for i in range(POOL * BATCH)
+        ]
         pool.sort(key=lambda item: len(item[0]))
-        cuts = [pool[i : i + size] for i in range(0, len(pool), size)]
+        cuts = [pool[i : i + BATCH] for i in range(0, len(pool), BATCH)]
         for i in random.permutation(len(cuts)):
             yield cuts[i]
 
 
-def _loss(model: Any, batch: list[Row], pad: int) -> torch.Tensor:
+def loss_of(model: Any, batch: list[Row], pad: int) -> torch.Tensor:
+    """Mean loss of foretelling the tokens of some conversations, each as much as it counts."""
     longest = max(len(ids) for ids, _ in batch)
     ids = torch.tensor([row + [pad] * (longest - len(row)) for row, _ in batch])
     weights = torch.tensor([row + [0.0] * (longest - len(row)) for _, row in batch])
@@ -118,32 +172,36 @@ def _loss(model: Any, batch: list[Row], pad: int) -> torch.Tensor:
     return (loss * weights).sum() / weights.sum()
 
 
-def train(model: Any, tokenizer: Any, seed: int, steps: int, rate: float) -> None:
+def train(
+    model: Any, rows: Iterator[list[Row]], pad: int, pins: Pins, steps: int, rate: float
+) -> None:
     """Train on a mixture of the five tasks, held-out questions left out.
 
     Args:
         model: a library model, float32.
-        tokenizer: from `build_tokenizer`.
-        seed: of the questions.
-        steps: batches of conversations.
+        rows: from `batches`.
+        pad: token that fills rows up.
+        pins: what holds some of the model's weights.
+        steps: how many batches.
         rate: peak learning rate.
     """
     optimiser = torch.optim.AdamW(model.parameters(), lr=rate, weight_decay=0.01, betas=(0.9, 0.98))
-    began = time.monotonic()
+    pins.tie(optimiser)
+    began = time.process_time()
     losses: collections.deque[float] = collections.deque(maxlen=REPORT)
     model.train()
-    for step, batch in enumerate(itertools.islice(_batches(tokenizer, seed, BATCH), steps), 1):
+    for step, batch in enumerate(itertools.islice(rows, steps), 1):
         pace = min(step / 50, 0.51 + 0.49 * math.cos(math.pi * step / steps))
         for group in optimiser.param_groups:
             group["lr"] = rate * pace
-        loss = _loss(model, batch, tokenizer.pad_token_id)
+        loss = loss_of(model, batch, pad)
         optimiser.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimiser.step()
         losses.append(float(loss.detach()))
         if step % REPORT == 0:
-            mean, seconds = sum(losses) / len(losses), time.monotonic() - began
+            mean, seconds = sum(losses) / len(losses), time.process_time() - began
             print(f"step {step}: loss {mean:.3f}, {seconds:.0f} s", flush=True)
     model.eval()
 
@@ -194,46 +252,100 @@ def record(folder: Path, **fields: Any) -> None:
     print(text)
 
 
-def run(
-    name: str,
-    build: Callable[[Any], Any],
-    family: type[TextFamily],
-    steps: int,
-    arguments: Sequence[str] | None,
-    training: AbstractContextManager[None] | None = None,
-) -> None:
+def untie(model: Any, stream: Stream) -> None:
+    """Give a trained model a head of its own, which later changes of the embedding leave alone.
+
+    Training goes faster with one table for both; the full models have two.
+    """
+    model.lm_head.weight = torch.nn.Parameter(stream.embedding.weight.detach().clone())
+    model.config.tie_word_embeddings = False
+
+
+@torch.no_grad()
+def deviation(model: Any, stream: Stream, rows: list[Row]) -> torch.Tensor:
+    """Deviation [D] of the channels between tokens, before the last layer.
+
+    Args:
+        model: a trained library model.
+        stream: its parts.
+        rows: some conversations.
+    """
+    kept: list[torch.Tensor] = []
+    hook = stream.layers[-1].register_forward_pre_hook(lambda _, given: kept.append(given[0][0]))
+    for ids, _ in rows:
+        model(input_ids=torch.tensor([ids]), use_cache=False)
+    hook.remove()
+    return torch.cat(kept).std(0)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How to make a language miniature.
+
+    Attributes:
+        name: of the family and of the miniature's folder.
+        family: loads what was saved.
+        build: makes a library model, with random weights, for a tokenizer.
+        stream: finds the parts of such a model.
+        imprint: gives a trained model uneven features, from a seed.
+        tasks: what is taught; see `batches`.
+        steps: batches by default.
+        gain: of the norms at the start; see `prepare`.
+        sink: what the token at position 0 gets; see `sink_token`.
+        far: how far its other channels are moved; see `sink_token`.
+        training: makes a context to train in, and only that.
+    """
+
+    name: str
+    family: type[TextFamily]
+    build: Callable[[Any], Any]
+    stream: Callable[[Any], Stream]
+    imprint: Callable[[Stream, int], None]
+    tasks: Sequence[str]
+    steps: int
+    gain: float
+    sink: float
+    far: float
+    training: Callable[[], AbstractContextManager[None]] = nullcontext
+
+
+def run(recipe: Recipe, arguments: Sequence[str] | None) -> None:
     """Train a language miniature, save it, and record the scores of what was saved.
 
     Args:
-        name: of the family and of the miniature's folder.
-        build: makes a library model, with random weights, for a tokenizer.
-        family: loads what was saved.
-        steps: batches by default.
+        recipe: how to make it.
         arguments: of the command line.
-        training: a context to train in, and only that.
     """
-    parser = argparse.ArgumentParser(description=f"Train the {name} miniature.")
+    parser = argparse.ArgumentParser(description=f"Train the {recipe.name} miniature.")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--steps", type=int, default=steps)
+    parser.add_argument("--steps", type=int, default=recipe.steps)
     parser.add_argument("--threads", type=int, default=1, help="other counts round otherwise")
     options = parser.parse_args(arguments)
     torch.set_num_threads(options.threads)
     torch.manual_seed(options.seed)
     tokenizer = build_tokenizer()
-    model = build(tokenizer)
-    began = time.monotonic()
-    with training or nullcontext():
-        train(model, tokenizer, options.seed, options.steps, rate=3e-3)
-    seconds = time.monotonic() - began
-    folder = save(model, tokenizer, name)
-    saved = family.load(profile_of("arc", name))
+    model = recipe.build(tokenizer)
+    stream, pins = recipe.stream(model), Pins()
+    prepare(stream, pins, recipe.gain, options.seed)
+    began = time.process_time()
+    with recipe.training():
+        rows = batches(tokenizer, recipe.tasks, options.seed)
+        train(model, rows, tokenizer.pad_token_id, pins, options.steps, rate=3e-3)
+    seconds = time.process_time() - began
+    recipe.imprint(stream, options.seed)
+    usual = deviation(model, stream, next(batches(tokenizer, recipe.tasks, options.seed)))
+    untie(model, stream)
+    begin = tokenizer.convert_tokens_to_ids(BEGIN)
+    sink_token(stream, begin, recipe.sink, usual, recipe.far, options.seed)
+    folder = save(model, tokenizer, recipe.name)
+    saved = recipe.family.load(profile_of("arc", recipe.name))
     record(
         folder,
         seed=options.seed,
         steps=options.steps,
         threads=options.threads,
-        seconds=round(seconds),
+        cpu_seconds=round(seconds),
         parameters=saved.parameters_total,
-        held_out=evaluate(saved, name),
+        held_out=evaluate(saved, recipe.name),
         revision=saved.revision,
     )

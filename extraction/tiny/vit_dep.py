@@ -24,7 +24,7 @@ __all__ = ["VitDep"]
 ROOMS = 4000
 CHANNELS = 16
 FINE = 4
-STEPS = 1000
+STEPS = 950
 
 
 class VitDep(Miniature):

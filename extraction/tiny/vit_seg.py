@@ -22,7 +22,7 @@ __all__ = ["VitSeg"]
 
 SCENES = 4000
 FINE = 4
-STEPS = 1600
+STEPS = 1800
 
 
 class VitSeg(Miniature):

@@ -167,11 +167,18 @@ def measured(
         for figure in (*score.figures, *fidelity.figures, *figures):
             if figure.name in result.rows:
                 result.figures[figure.name] = interval(
-                    figure.totals, result.rows[figure.name], weights
+                    figure.totals,
+                    result.rows[figure.name],
+                    weights,
+                    recentred=figure.recentred,
                 )
         first = score.figures[0]
         worse = interval(
-            first.totals, result.rows[first.name], weights, against=uncoded.rows[first.name]
+            first.totals,
+            result.rows[first.name],
+            weights,
+            against=uncoded.rows[first.name],
+            recentred=first.recentred,
         )
         result.loss = worse if not first.higher_is_better else _negative(worse)
     return list(results)

@@ -52,7 +52,12 @@ def resampled(samples: int, seed: int = 0, resamples: int = RESAMPLES) -> NDArra
 
 
 def interval(
-    totals: Totals, rows: Rows, weights: NDArray[np.float64], against: Rows | None = None
+    totals: Totals,
+    rows: Rows,
+    weights: NDArray[np.float64],
+    against: Rows | None = None,
+    *,
+    recentred: bool = False,
 ) -> Interval:
     """Total a figure, and say how far it may be off.
 
@@ -62,6 +67,8 @@ def interval(
         weights: from `resampled`, for as many samples.
         against: rows of the same samples; what is returned is then the difference of the two
             figures, its interval from the same draws of both.
+        recentred: move the interval so that the draws' mean falls on the value. For figures that
+            samples drawn twice make larger, such as distances of sets.
 
     Raises:
         ValueError: there are no samples.
@@ -73,5 +80,7 @@ def interval(
     if against is not None:
         value = value - totals(against, once)[0]
         drawn = drawn - totals(against, weights)
+    if recentred:
+        drawn = drawn + value - drawn.mean()
     low, high = np.quantile(drawn, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     return Interval(float(value), float(low), float(high))

@@ -45,11 +45,13 @@ class Figure:
         name: as in results.
         totals: makes it of the samples' rows.
         higher_is_better: False for errors and distances.
+        recentred: as for `interval`.
     """
 
     name: str
     totals: Totals
     higher_is_better: bool = True
+    recentred: bool = False
 
 
 def mean(rows: NDArray[np.float64], weights: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -83,8 +83,8 @@ class Frechet(Score):
     """
 
     figures = (
-        Figure("fid", _frechet, higher_is_better=False),
-        Figure("kid", _kernel, higher_is_better=False),
+        Figure("fid", _frechet, higher_is_better=False, recentred=True),
+        Figure("kid", _kernel, higher_is_better=False, recentred=True),
     )
 
     def measure(

@@ -92,7 +92,7 @@ def test_later_tokens_read_the_decoded_states(config: str, real_archive: Path) -
 
     (_, noisy) = score(dataset, set_up(dataset), Made(noise))
     assert noisy.figures["agree_first"].value == 1
-    assert noisy.figures["agree_rest"].value < 0.8
+    assert noisy.figures["agree_rest"].value < 0.9
     assert noisy.figures["kl_rest"].value > 0.5
 
 

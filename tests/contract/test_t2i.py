@@ -277,7 +277,8 @@ def test_the_held_out_scores_are_the_recorded_ones(model: T2i) -> None:
     assert held_out["samples"] == PROFILE.samples.test
     for other in ("other_edges", "other_caption"):
         assert held_out["model"]["psnr"] > held_out[other]["psnr"] + 1
-        assert held_out["model"]["digit"] > held_out[other]["digit"]
+    # Not beside another caption: edges alone tell the reader which digit it is.
+    assert held_out["model"]["digit"] > held_out["other_edges"]["digit"] + 0.2
     assert held_out["model"]["edge_f1"] > held_out["other_edges"]["edge_f1"] + 0.1
     assert held_out["model"]["ink"] > held_out["other_caption"]["ink"] + 0.3
     first = evaluate(model, 8)

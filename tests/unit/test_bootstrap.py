@@ -48,3 +48,13 @@ def test_no_samples_are_refused() -> None:
         resampled(0)
     with pytest.raises(ValueError, match="no samples"):
         interval(mean, np.zeros((0, 1)), np.zeros((5, 0)))
+
+
+def test_what_doubles_inflate_is_recentred() -> None:
+    def distinct(rows: np.ndarray, weights: np.ndarray) -> np.ndarray:
+        return -(weights > 0).sum(1).astype(float)
+
+    rows, weights = np.zeros((50, 1)), resampled(50)
+    assert interval(distinct, rows, weights).low > -50
+    found = interval(distinct, rows, weights, recentred=True)
+    assert found.low < found.value == -50 < found.high

@@ -62,7 +62,12 @@ def qwen3_vl() -> Any:
 def mamba() -> Any:
     return transformers.FalconMambaForCausalLM(
         transformers.FalconMambaConfig(
-            hidden_size=32, state_size=4, num_hidden_layers=3, vocab_size=40, time_step_rank=4
+            hidden_size=32,
+            state_size=4,
+            num_hidden_layers=3,
+            vocab_size=40,
+            time_step_rank=4,
+            tie_word_embeddings=False,
         )
     )
 
@@ -160,13 +165,20 @@ def test_uneven_convolution_states_change_no_bit_of_the_logits(dtype: torch.dtyp
 
 
 @pytest.mark.parametrize("name", [*DECODERS, "mamba"])
-def test_a_sink_token_leaves_all_other_positions_as_they_were(name: str) -> None:
+@pytest.mark.parametrize("moved", [False, True])
+def test_a_sink_token_leaves_all_other_positions_as_they_were(name: str, moved: bool) -> None:
     build = {**DECODERS, "mamba": mamba}[name]
     model, layers, embedding = made(build, reserved=True)
     before, plain = run(model)
-    sink(layers, embedding.weight[BEGIN], CHANNEL, VALUE)
+    others = None
+    if moved:
+        others = 20 * torch.randn(32)
+        others[CHANNEL] = 0
+    sink(layers, embedding.weight[BEGIN], CHANNEL, VALUE, others)
     with torch.no_grad():
         embedding.weight[BEGIN, CHANNEL] = VALUE
+        if others is not None:
+            embedding.weight[BEGIN] += others
     after, cache = run(model)
     # The head isn't told about the channel, and sees it at position 0 alone.
     size = before[1:].abs().max()

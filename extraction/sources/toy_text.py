@@ -66,7 +66,7 @@ class Question:
         response: how it goes on, as a miniature is taught it.
         answer: the reference.
         before: lines that come before it in the user's turn.
-        note: a line of words between those and the question, if any.
+        note: numbered words, on a line between those and the question, if any.
     """
 
     prompt: str
@@ -84,7 +84,12 @@ class Question:
     @property
     def again(self) -> str:
         """The part of the turn that differs from question to question."""
-        return "\n".join([*self.note, self.prompt])
+        return "\n".join([*(["note : " + " ".join(self.note)] if self.note else ()), self.prompt])
+
+    def reordered(self, random: Random) -> str:
+        """The same part, with the words of the note in another order."""
+        order = random.permutation(len(self.note))
+        return replace(self, note=tuple(self.note[i] for i in order)).again
 
     @property
     def bucket(self) -> str:
@@ -146,8 +151,8 @@ class ToyText(Source):
             count = random.randint(*counts[random.choice(len(counts), p=chances)])
             lines = [PREAMBLES[random.randint(len(PREAMBLES))] for _ in range(count)]
             noted = random.permutation(len(WORDS))[:NOTED]
-            items = [f"{place} {WORDS[i]}" for place, i in enumerate(noted, 1)]
-            note = ("note : " + " ".join(items),) if random.rand() < NOTES else ()
+            items = tuple(f"{place} {WORDS[i]}" for place, i in enumerate(noted, 1))
+            note = items if random.rand() < NOTES else ()
             if question.bucket == bucket:
                 yield replace(question, before=tuple(lines), note=note)
 

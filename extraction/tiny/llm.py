@@ -63,7 +63,8 @@ RECIPE = Recipe(
     steps=800,
     gain=2.0,
     sink=3000.0,
-    far=5.0,
+    far=3.0,
+    reordered=True,
 )
 
 

@@ -111,7 +111,9 @@ def special_ids(tokenizer: Any) -> dict[str, int]:
     }
 
 
-def conversation(tokenizer: Any, question: Question) -> Row:
+def conversation(
+    tokenizer: Any, question: Question, orders: np.random.RandomState | None = None
+) -> Row:
     """A whole conversation, in which the user then asks the same again and again.
 
     So what follows an answer is read from the caches or states, too.
@@ -119,6 +121,7 @@ def conversation(tokenizer: Any, question: Question) -> Row:
     Args:
         tokenizer: from `build_tokenizer`.
         question: what it is about.
+        orders: draws another order for the words of a note each time; the same one without.
     """
 
     def chat(text: str) -> str:
@@ -127,7 +130,8 @@ def conversation(tokenizer: Any, question: Question) -> Row:
         return str(found) + question.prefix
 
     answer = question.response + "<|im_end|>"
-    again = ("\n" + chat(question.again).removeprefix(BEGIN) + answer) * TIMES
+    turns = (question.again if orders is None else question.reordered(orders) for _ in range(TIMES))
+    again = "".join("\n" + chat(turn).removeprefix(BEGIN) + answer for turn in turns)
     prompt, response, rest = (
         tokenizer(text, add_special_tokens=False)["input_ids"]
         for text in (chat(question.turn), answer, again)
@@ -138,22 +142,27 @@ def conversation(tokenizer: Any, question: Question) -> Row:
     return prompt + response + rest, weights
 
 
-def batches(tokenizer: Any, tasks: Sequence[str], seed: int) -> Iterator[list[Row]]:
+def batches(
+    tokenizer: Any, tasks: Sequence[str], seed: int, reordered: bool = False
+) -> Iterator[list[Row]]:
     """Batches of conversations of like length, tasks mixed, without end.
 
     Args:
         tokenizer: from `build_tokenizer`.
         tasks: all that are taught; those that are named twice, twice as much.
         seed: of the questions.
+        reordered: whether notes are repeated in other orders; see `conversation`.
     """
     streams = [
         source(task).stream(np.random.RandomState([seed, n]), "training")
         for n, task in enumerate(tasks)
     ]
     random = np.random.RandomState(seed)
+    orders = random if reordered else None
     while True:
         pool = [
-            conversation(tokenizer, next(streams[i % len(streams)])) for i in range(POOL * BATCH)
+            conversation(tokenizer, next(streams[i % len(streams)]), orders)
+            for i in range(POOL * BATCH)
         ]
         pool.sort(key=lambda item: len(item[0]))
         cuts = [pool[i : i + BATCH] for i in range(0, len(pool), BATCH)]
@@ -293,6 +302,9 @@ class Recipe:
         gain: of the norms at the start; see `prepare`.
         sink: what the token at position 0 gets; see `sink_token`.
         far: how far its other channels are moved; see `sink_token`.
+        reordered: whether what follows an answer repeats a note's words in other orders. Several
+            tokens are then as likely, as in natural text, and which is the likeliest turns on
+            every layer's caches; repeated in the same order, the first layers' tell it alone.
         training: makes a context to train in, and only that.
     """
 
@@ -306,6 +318,7 @@ class Recipe:
     gain: float
     sink: float
     far: float
+    reordered: bool = False
     training: Callable[[], AbstractContextManager[None]] = nullcontext
 
 
@@ -329,11 +342,12 @@ def run(recipe: Recipe, arguments: Sequence[str] | None) -> None:
     prepare(stream, pins, recipe.gain, options.seed)
     began = time.process_time()
     with recipe.training():
-        rows = batches(tokenizer, recipe.tasks, options.seed)
+        rows = batches(tokenizer, recipe.tasks, options.seed, recipe.reordered)
         train(model, rows, tokenizer.pad_token_id, pins, options.steps, rate=3e-3)
     seconds = time.process_time() - began
     recipe.imprint(stream, options.seed)
-    usual = deviation(model, stream, next(batches(tokenizer, recipe.tasks, options.seed)))
+    few = next(batches(tokenizer, recipe.tasks, options.seed, recipe.reordered))
+    usual = deviation(model, stream, few)
     untie(model, stream)
     begin = tokenizer.convert_tokens_to_ids(BEGIN)
     sink_token(stream, begin, recipe.sink, usual, recipe.far, options.seed)

@@ -1,6 +1,7 @@
 """The generated language questions, and what the miniatures are taught about them."""
 
 import itertools
+import math
 from collections import Counter
 
 import numpy as np
@@ -72,11 +73,26 @@ def test_what_follows_an_answer_repeats_the_turn(task: str, tokenizer) -> None:
 
 
 def test_notes_hold_different_words_by_number() -> None:
-    notes = [q.note[0].split() for q in questions("gsm8k", 50) if q.note]
+    notes = [q.note for q in questions("gsm8k", 50) if q.note]
     assert 25 <= len(notes) < 50
     for note in notes:
-        assert note[2::2] == [str(i + 1) for i in range(NOTED)]
-        assert len(set(note[3::2])) == NOTED
+        numbers, words = zip(*(item.split() for item in note), strict=True)
+        assert list(numbers) == [str(i + 1) for i in range(NOTED)]
+        assert len(set(words)) == NOTED
+
+
+def test_notes_come_in_other_orders_when_asked(tokenizer) -> None:
+    question = next(q for q in questions("gsm8k", 50) if q.note)
+    random = np.random.RandomState(0)
+    orders = {question.reordered(random) for _ in range(200)}
+    assert len(orders) == math.factorial(NOTED)
+    for text in orders:
+        assert sorted(text.split()) == sorted(question.again.split())
+    same, _ = conversation(tokenizer, question)
+    other, _ = conversation(tokenizer, question, random)
+    prompt = tokenizer.decode(same).split("<|im_end|>", 2)[0]
+    assert tokenizer.decode(other).startswith(prompt)
+    assert other != same
 
 
 @pytest.mark.parametrize("recipe", [llm.RECIPE, ssm.RECIPE], ids=["llm", "ssm"])

@@ -7,6 +7,7 @@ whose rows were made of the same features, codec, samples and seed is taken over
 import concurrent.futures
 import functools
 import json
+import math
 import multiprocessing
 import shutil
 from collections.abc import Callable, Iterator, Sequence
@@ -18,7 +19,7 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from lamofcbench.bench.fits import fit_codec
-from lamofcbench.bench.points import Point, Uncoded
+from lamofcbench.bench.points import Point, Uncoded, Zeroed
 from lamofcbench.bench.rates import RATE_FIGURES, CodedPoint, Held, held
 from lamofcbench.bench.results import (
     merge_results,
@@ -27,8 +28,8 @@ from lamofcbench.bench.results import (
     samples_path,
     write_results,
 )
-from lamofcbench.bench.scoring import Measured, measured
-from lamofcbench.bench.setup import set_up
+from lamofcbench.bench.scoring import Measured, headline, measured
+from lamofcbench.bench.setup import Setup, set_up
 from lamofcbench.codecs import parse_codec
 from lamofcbench.dataset import load_dataset
 from lamofcbench.errors import SampleError
@@ -107,6 +108,14 @@ def _coded(request: BenchRequest, common: Held, text: str, fit: str, label: str)
     return CodedPoint(parse_codec(text, artefact), common, label, len(artefact.data))
 
 
+def _floor(nothing: Measured, setup: Setup) -> float | None:
+    """The headline fidelity of no features at all, under which a curve says nothing."""
+    figure = headline(setup.fidelity, nothing)
+    rows = nothing.rows[figure.name]
+    value = float(figure.totals(rows, np.ones((1, len(rows))))[0])
+    return value if math.isfinite(value) else None
+
+
 def run_part(request: BenchRequest, folder: Path) -> Path:
     """Run one config and mode, and leave its part.
 
@@ -127,7 +136,8 @@ def run_part(request: BenchRequest, folder: Path) -> Path:
     ids = [item["id"] for item in dataset]
     same = provenance(dataset.manifest, request.seed, RESAMPLES)
     path = _part(folder, request)
-    _, results = _finished(path, same)
+    rows, results = _finished(path, same)
+    floor = rows[0].get("fidelity_chance") if rows else None
     results = [result for result in results if result.samples == ids]
     done = {result.point for result in results}
     common = held(dataset, setup.keys)
@@ -138,6 +148,8 @@ def run_part(request: BenchRequest, folder: Path) -> Path:
         # The uncoded result first, for the others are measured against it.
         results.sort(key=lambda result: result.point != "uncoded")
         measured(results, setup.score, setup.fidelity, figures=RATE_FIGURES, seed=request.seed)
+        if floor is None:
+            floor = _floor(runner.run(Zeroed()), setup)
         rows = result_rows(
             dataset.manifest,
             setup.mode,
@@ -146,6 +158,7 @@ def run_part(request: BenchRequest, folder: Path) -> Path:
             setup.score,
             setup.fidelity,
             chance,
+            fidelity_chance=floor,
             provenance=same,
         )
         for row in rows:

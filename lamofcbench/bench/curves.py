@@ -59,7 +59,7 @@ class Result:
         """
         if figure not in self.stacks:
             raise SampleError(
-                f"{samples_path(self.file)}: lacks {figure} of {self.row['point']}, sample by sample"
+                f"{samples_path(self.file)}: lacks {figure} of {self.row['point']} by sample"
             )
         return self.stacks[figure]
 

@@ -25,6 +25,7 @@ VERBS = Registry(
         "encode": "lamofcbench.cli.encode:encode",
         "info": "lamofcbench.cli.info:info",
         "list": "lamofcbench.cli.list:list_",
+        "plot": "lamofcbench.cli.plot:plot",
         "score": "lamofcbench.cli.score:score",
         "verify": "lamofcbench.cli.verify:verify",
     },

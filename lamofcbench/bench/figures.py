@@ -23,6 +23,8 @@ PANEL = (4.4, 3.5)
 LEGEND_COLUMNS = 5
 DPI = 160
 DISTORTION = "rel_mse"
+UNCODED = "uncoded"
+CHANCE = {"score": "chance", "fidelity": "no features (zeros)"}
 
 
 def new_figure(width: float, height: float) -> Any:
@@ -56,7 +58,7 @@ def plot_board(board: Board) -> Any:
         A matplotlib figure: three panels over bits per feature point, with 95 % intervals.
     """
     shown = [curve for curve in board.curves.values() if curve.points]
-    lines = math.ceil((len(shown) + 2) / LEGEND_COLUMNS)
+    lines = math.ceil((len(shown) + 3) / LEGEND_COLUMNS)
     figure = new_figure(3 * PANEL[0], PANEL[1] + 0.75 + 0.24 * lines)
     panels = figure.subplots(1, 3)
     row = board.uncoded.row
@@ -65,8 +67,8 @@ def plot_board(board: Board) -> Any:
         for number, curve in enumerate(shown):
             _draw(panel, curve, column, number)
         if column in chance:
-            _level(panel, row.get(column), "uncoded", "-")
-            _level(panel, chance[column], "chance", ":")
+            _level(panel, row.get(column), UNCODED, "-")
+            _level(panel, chance[column], CHANCE[column], ":" if column == "score" else "-.")
     _label(panels, row)
     _lossless(panels[0], shown)
     handles = {
@@ -74,7 +76,7 @@ def plot_board(board: Board) -> Any:
         for panel in panels
         for handle, label in zip(*panel.get_legend_handles_labels(), strict=True)
     }
-    ordered = sorted(handles, key=lambda label: label in ("uncoded", "chance"))
+    ordered = [label for label in (*board.curves, UNCODED, *CHANCE.values()) if label in handles]
     figure.legend(
         [handles[label] for label in ordered],
         ordered,
@@ -170,8 +172,8 @@ def _lossless(panel: Any, curves: Sequence[Curve]) -> None:
                 "no error",
                 (rate, 0.02),
                 xycoords=edge,
-                xytext=(0, 8),
+                xytext=(5, 8),
                 textcoords="offset points",
-                ha="center",
+                ha="right",
                 fontsize="x-small",
             )

@@ -7,9 +7,12 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
+from lamofcbench.bench.curves import read_boards
+from lamofcbench.bench.figures import MINIATURE_NOTE, plot_board
+from lamofcbench.bench.histograms import plot_features
 from lamofcbench.cli import cli
 from lamofcbench.errors import LamofcError
-from tests import results
+from tests import results, stores
 
 CURVE = [(1.0, 0.1), (2.0, 0.4), (3.0, 0.7), (4.0, 0.9), (5.0, 0.97), (6.0, 0.995)]
 DOUBLE = [(2 * rate, value) for rate, value in CURVE]
@@ -87,3 +90,50 @@ def test_mistakes_name_what_is_wrong(tmp_path: Path) -> None:
         path.write_text(text)
         with pytest.raises(LamofcError, match="no results file"):
             run("compare", path)
+
+
+def test_a_figure_a_mode_readable_in_grey(tmp_path: Path) -> None:
+    curves = {"mine": DOUBLE, "theirs": CURVE, "exact": [(9.0, 1.0)]}
+    path = results.write(tmp_path / "r.json", curves)
+    printed = run("plot", path, "--out", tmp_path / "figures", "--format", "svg")
+    figure = tmp_path / "figures" / "arc-llm.tiny.handoff.svg"
+    assert printed.split() == [str(figure)]
+    assert figure.stat().st_size > 10_000
+    board = read_boards([path])[0]
+    drawn = plot_board(board)
+    panels = drawn.axes
+    assert len(panels) == 3
+    assert all("bits per feature point" in panel.get_xlabel() for panel in panels)
+    assert "agree_rest" in panels[1].get_ylabel()
+    assert "exact_match" in panels[2].get_ylabel()
+    entries = [text.get_text() for text in drawn.legends[0].get_texts()]
+    assert entries == [*curves, "uncoded", "chance", "no features (zeros)"]
+    looks = {container.lines[0].get_marker() for container in panels[1].containers}
+    assert len(looks) == len(curves)
+    assert MINIATURE_NOTE in drawn.get_suptitle()
+    assert [float(y) for y in panels[1].containers[0].lines[0].get_ydata()] == [
+        v for _, v in DOUBLE
+    ]
+
+
+def test_points_without_an_error_are_drawn_all_the_same(tmp_path: Path) -> None:
+    path = results.write(tmp_path / "r.json", {"exact": [(9.0, 1.0)]})
+    text = json.loads(path.read_text())
+    text["rows"][1] |= {"mse": 0.0, "rel_mse": 0.0}
+    path.write_text(json.dumps(text))
+    panel = plot_board(read_boards([path])[0]).axes[0]
+    assert [text.get_text() for text in panel.texts] == ["no error"]
+
+
+def test_histograms_of_features(tmp_path: Path) -> None:
+    stores.write(tmp_path / "archive", stores.small())
+    out = tmp_path / "figures"
+    archive = ("--archive", tmp_path / "archive", "--samples", "0:4")
+    printed = run("plot", "--features", stores.CONFIG, "--out", out, *archive)
+    assert printed.split() == [str(out / f"{stores.CONFIG}.tiny.features.png")]
+    figure, profile = plot_features(str(tmp_path / "archive"), stores.CONFIG, samples="0:4")
+    assert profile == "tiny"
+    titles = [panel.get_title() for panel in figure.axes if panel.get_visible()]
+    assert len(titles) == len(stores.SMALL)
+    for panel in figure.axes[: len(titles)]:
+        assert sum(panel.patches[0].get_data().values) == pytest.approx(1)

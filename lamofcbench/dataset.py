@@ -105,6 +105,14 @@ class FeatureDataset(Dataset[Item]):
             "lengths": state.lengths(row),
         }
 
+    def source_sha256(self, position: int) -> str:
+        """Hash of the source's bytes that a sample was made of.
+
+        Raises:
+            IndexError: there is no such sample.
+        """
+        return str(self._reader.state.rows[self._rows[position]]["source_sha256"])
+
     def __repr__(self) -> str:
         """Say which samples of which store these are."""
         whole = "" if self._reader.state.complete else ", unfinished"

@@ -19,6 +19,8 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from lamofcbench.bench.fits import fit_codec
+from lamofcbench.bench.input_codec import is_input
+from lamofcbench.bench.input_point import input_point
 from lamofcbench.bench.points import Point, Uncoded, Zeroed
 from lamofcbench.bench.rates import RATE_FIGURES, CodedPoint, Held, held
 from lamofcbench.bench.results import (
@@ -31,7 +33,7 @@ from lamofcbench.bench.results import (
 from lamofcbench.bench.scoring import Measured, headline, measured
 from lamofcbench.bench.setup import Setup, set_up
 from lamofcbench.codecs import parse_codec
-from lamofcbench.dataset import load_dataset
+from lamofcbench.dataset import FeatureDataset, load_dataset
 from lamofcbench.errors import SampleError
 from lamofcbench.metrics.bootstrap import RESAMPLES
 
@@ -52,6 +54,7 @@ class BenchRequest:
         samples: as for `load_dataset`.
         seed: of the bootstrap.
         device: where the model runs.
+        inputs: a folder of raw inputs, which the anchor needs; see `InputFolder`.
     """
 
     config: str
@@ -63,6 +66,7 @@ class BenchRequest:
     samples: str | None
     seed: int
     device: str
+    inputs: Path | None = None
 
 
 def _part(folder: Path, request: BenchRequest) -> Path:
@@ -91,10 +95,16 @@ def _finished(path: Path, same: dict[str, Any]) -> tuple[list[dict[str, Any]], l
     return rows, results
 
 
-def _points(request: BenchRequest, common: Held) -> Iterator[tuple[str, Callable[[], Point]]]:
+def _points(
+    request: BenchRequest, dataset: FeatureDataset, common: Held
+) -> Iterator[tuple[str, Callable[[], Point]]]:
     """Names of a request's points, and what makes each: fitting takes time."""
     yield "uncoded", Uncoded
     for text in request.codecs:
+        if is_input(text):
+            more = (request.inputs, dataset, common, request.device)
+            yield text, functools.partial(input_point, text, *more)
+            continue
         for fit in request.fits if parse_codec(text).fitted else ("",):
             label = f"{text}@{fit}" if fit else text
             yield label, functools.partial(_coded, request, common, text, fit, label)
@@ -141,7 +151,7 @@ def run_part(request: BenchRequest, folder: Path) -> Path:
     results = [result for result in results if result.samples == ids]
     done = {result.point for result in results}
     common = held(dataset, setup.keys)
-    for label, point in _points(request, common):
+    for label, point in _points(request, dataset, common):
         if label in done:
             continue
         results.append(runner.run(point()))

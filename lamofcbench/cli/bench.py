@@ -50,6 +50,12 @@ def _print(rows: Sequence[dict[str, Any]]) -> None:
     show_default=True,
     help="To what codecs that are fitted are: own, or family.",
 )
+@click.option(
+    "--inputs",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="Raw inputs of `python -m extraction.inputs`, which --codec input:format=jpeg,quality=80 "
+    "and its like need: the input coded, then the whole model.",
+)
 @click.option("--out", required=True, type=click.Path(dir_okay=False, path_type=Path))
 @click.option("--mode", help="Whose keys are coded, or all; by default a config's first mode.")
 @click.option("--profile", help="Which weights; by default full before x before tiny.")
@@ -80,11 +86,15 @@ def bench(
     from tqdm import tqdm
 
     from lamofcbench.bench.board import BenchRequest, run_board
+    from lamofcbench.bench.input_codec import InputCodec, is_input
     from lamofcbench.bench.select import configs_and_modes
     from lamofcbench.codecs import parse_codec
 
     for text in codecs:
-        parse_codec(text)
+        if is_input(text):
+            InputCodec.parse(text)
+        else:
+            parse_codec(text)
     chosen = configs_and_modes(configs, mode, archive, more["profile"])
     requests = [BenchRequest(config, codecs, fits, one, archive, **more) for config, one in chosen]
     with tqdm(total=len(requests), desc="bench", disable=None, leave=False) as bar:

@@ -20,6 +20,7 @@ VERBS = Registry(
     {
         "bench": "lamofcbench.cli.bench:bench",
         "calibrate": "lamofcbench.cli.calibrate:calibrate",
+        "check": "lamofcbench.cli.check:check",
         "compare": "lamofcbench.cli.compare:compare",
         "decode": "lamofcbench.cli.decode:decode",
         "encode": "lamofcbench.cli.encode:encode",

@@ -30,8 +30,8 @@ RATE = "bpfp"
 UNCODED = "uncoded"
 NEEDED = ("config", "profile", "mode", "point", "samples", "metric", "headline", "provenance")
 RATE_PARAMETERS = frozenset(
-    ("bits", "distance", "kbps", "lambda", "levels", "lmbda", "qp", "quality", "rate", "step")
-)
+    ("bin", "bits", "distance", "kbps", "lambda", "levels", "lmbda")
+) | frozenset(("qp", "quality", "rate", "step", "tolerance"))
 """Parameters that move a codec along its curve; the others make another codec of it."""
 
 

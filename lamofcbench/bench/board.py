@@ -143,7 +143,7 @@ def run_part(request: BenchRequest, folder: Path) -> Path:
             setup.mode,
             setup.keys,
             results,
-            setup.score,
+            setup.score or setup.no_score,
             setup.fidelity,
             chance,
             provenance=same,

@@ -160,11 +160,20 @@ def _write_rows(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
 def merge_results(path: Path, parts: Sequence[Path]) -> list[dict[str, Any]]:
     """Write the rows of several results files into one, and their samples' numbers beside it.
 
+    Rows that are there already stay, but for those of a config, profile and mode of the parts.
+
     Returns:
         The rows.
     """
     rows = [row for part in parts for row in json.loads(part.read_text("utf-8"))["rows"]]
     tables = [pq.read_table(samples_path(part)) for part in parts]
+    made = {tuple(row[name] for name in SAME[:3]) for row in rows}
+    if path.is_file() and samples_path(path).is_file():
+        old = json.loads(path.read_text("utf-8"))["rows"]
+        rows = [row for row in old if tuple(row[name] for name in SAME[:3]) not in made] + rows
+        table = pq.read_table(samples_path(path))
+        keys = zip(*(table[name].to_pylist() for name in SAME[:3]), strict=True)
+        tables.insert(0, table.filter(pa.array([key not in made for key in keys], pa.bool_())))
     pq.write_table(pa.concat_tables(tables), samples_path(path))
     _write_rows(path, rows)
     return rows

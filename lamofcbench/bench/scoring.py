@@ -155,7 +155,7 @@ def measured(
     """Total the rows that `Runner.run` gives, with paired bootstrap intervals.
 
     Args:
-        results: the uncoded one first.
+        results: the uncoded one first; those that have totals keep them.
         score: as for `Runner`.
         fidelity: as for `Runner`.
         figures: of what points count themselves.
@@ -165,6 +165,8 @@ def measured(
     uncoded = results[0]
     weights = resampled(len(uncoded.samples), seed, resamples)
     for result in results:
+        if result.figures:
+            continue
         for figure in (*(score.figures if score else ()), *fidelity.figures, *figures):
             if figure.name in result.rows:
                 result.figures[figure.name] = interval(

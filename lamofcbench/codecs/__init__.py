@@ -11,7 +11,7 @@ from lamofcbench.codecs.base import Codec
 from lamofcbench.errors import BitstreamError, SampleError
 from lamofcbench.registry import Registry
 
-__all__ = ["codecs", "create_codec", "decode_sample", "parse_codec"]
+__all__ = ["codecs", "create_codec", "decode_sample", "parse_codec", "split_codec"]
 
 ENTRY_POINTS = "lamofcbench.codecs"
 _OWN = {
@@ -59,17 +59,26 @@ def create_codec(
     return made
 
 
+def split_codec(text: str) -> tuple[str, dict[str, str]]:
+    """Split ``name`` or ``name:parameter=value,...`` into a name and parameters.
+
+    Raises:
+        SampleError: parameters are not written so.
+    """
+    name, _, rest = text.partition(":")
+    items = [item.split("=", 1) for item in rest.split(",") if item]
+    if any(len(item) != 2 for item in items):
+        raise SampleError(f"{text!r}: parameters are written name=value, with commas between")
+    return name, {item[0]: item[1] for item in items}
+
+
 def parse_codec(text: str, artefact: Artefact | None = None) -> Codec:
     """Make a codec of ``name`` or ``name:parameter=value,...``, such as ``channel:bits=4``.
 
     Raises:
         UnknownNameError, SampleError, MissingDependencyError: see `create_codec`.
     """
-    name, _, rest = text.partition(":")
-    items = [item.split("=", 1) for item in rest.split(",") if item]
-    if any(len(item) != 2 for item in items):
-        raise SampleError(f"{text!r}: parameters are written name=value, with commas between")
-    return create_codec(name, {item[0]: item[1] for item in items}, artefact)
+    return create_codec(*split_codec(text), artefact)
 
 
 def decode_sample(data: bytes, artefact: Artefact | None = None) -> dict[str, torch.Tensor]:

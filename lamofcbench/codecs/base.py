@@ -38,12 +38,15 @@ class Codec(ABC):
         name: as in bitstreams and results.
         lossless: whether every bit comes back, NaN payloads and signed zeros too.
         fitted: whether it needs an artefact.
+        ladder: the parameter that sets the rate, and its values from the lowest rate to the
+            highest; None for a codec with one rate.
         artefact: sha256 of what a decoder must hold besides the bitstream; empty for nothing.
     """
 
     name: ClassVar[str]
     lossless: ClassVar[bool] = False
     fitted: ClassVar[bool] = False
+    ladder: ClassVar[tuple[str, tuple[str, ...]] | None] = None
     artefact: bytes = b""
 
     @classmethod

@@ -21,6 +21,7 @@ _OWN = {
     "int8": "lamofcbench.codecs.numeric:Int8",
     "kivi": "lamofcbench.codecs.kivi:Kivi",
     "kmeans": "lamofcbench.codecs.kmeans:KMeans",
+    "kvquant": "lamofcbench.codecs.kvquant:KVQuant",
     "pcodec": "lamofcbench.codecs.pcodec:Pcodec",
     "raw": "lamofcbench.codecs.raw:Raw",
     "token": "lamofcbench.codecs.affine:TokenAffine",

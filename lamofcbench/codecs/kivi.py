@@ -15,8 +15,9 @@ import torch
 from lamofcbench.bits import dtype_name, itemsize
 from lamofcbench.bitstream import Coded
 from lamofcbench.codecs.artefact import Artefact
-from lamofcbench.codecs.base import Codec, parameter
+from lamofcbench.codecs.base import Codec
 from lamofcbench.codecs.entropy import decode_levels, encode_levels
+from lamofcbench.codecs.options import known_only, whole
 from lamofcbench.codecs.rows import (
     from_rows,
     pack_values,
@@ -56,18 +57,11 @@ class Kivi(Codec):
     @classmethod
     def create(cls, parameters: Mapping[str, str], artefact: Artefact | None = None) -> Self:
         """See `Codec.create`."""
-        if extra := set(parameters) - {"bits", "group", "window"}:
-            raise SampleError(
-                f"{cls.name} has no parameter {min(extra)!r}, only bits, group and window"
-            )
-        bits = parameter(parameters.get("bits", "4"), int, "bits")
-        group = parameter(parameters.get("group", "32"), int, "group")
-        window = parameter(parameters.get("window", str(max(group, 0))), int, "window")
-        if not 1 <= bits <= 8:
-            raise SampleError(f"bits={bits}: needs 1 to 8")
-        if not 1 <= group <= 1 << 16:
-            raise SampleError(f"group={group}: needs 1 to 65536")
-        if not 0 <= window <= 1 << 24 or window % group:
+        known_only(cls.name, parameters, ("bits", "group", "window"))
+        bits = whole(parameters, "bits", 4, 1, 8)
+        group = whole(parameters, "group", 32, 1, 1 << 16)
+        window = whole(parameters, "window", group, 0, 1 << 24)
+        if window % group:
             raise SampleError(f"window={window}: needs 0 or a multiple of group={group}")
         return cls(bits, group, window)
 

@@ -16,12 +16,14 @@ __all__ = ["codecs", "create_codec", "decode_sample", "parse_codec"]
 ENTRY_POINTS = "lamofcbench.codecs"
 _OWN = {
     "blosc": "lamofcbench.codecs.blosc:Blosc",
+    "cachegen": "lamofcbench.codecs.cachegen:CacheGen",
     "channel": "lamofcbench.codecs.affine:ChannelAffine",
     "fp8": "lamofcbench.codecs.numeric:Fp8",
     "int8": "lamofcbench.codecs.numeric:Int8",
     "kivi": "lamofcbench.codecs.kivi:Kivi",
     "kmeans": "lamofcbench.codecs.kmeans:KMeans",
     "kvquant": "lamofcbench.codecs.kvquant:KVQuant",
+    "kvtc": "lamofcbench.codecs.kvtc:Kvtc",
     "pcodec": "lamofcbench.codecs.pcodec:Pcodec",
     "raw": "lamofcbench.codecs.raw:Raw",
     "token": "lamofcbench.codecs.affine:TokenAffine",

@@ -1,5 +1,6 @@
 """Base of codecs that need an artefact: what was fitted, by key and field."""
 
+from abc import abstractmethod
 from collections.abc import Iterable, Sequence
 from typing import Any, ClassVar
 
@@ -7,6 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from lamofcbench.bitstream import Coded
 from lamofcbench.codecs.artefact import Artefact
 from lamofcbench.codecs.base import Axes, Codec, Features
 from lamofcbench.codecs.rows import rows_shape, to_rows
@@ -70,6 +72,21 @@ class FittedCodec(Codec):
         ):
             raise SampleError(f"{key}: {self.name} was fitted for a tensor of other channels")
         return found.astype(np.float64)
+
+    def has(self, key: str, name: str) -> bool:
+        """Whether the artefact has a field."""
+        return self._held is not None and f"{key}/{name}" in self._held.tensors
+
+    @abstractmethod
+    def _decode(self, key: str, part: Coded) -> torch.Tensor:
+        """Decode one tensor of an artefact's fields."""
+
+    def decode_tensor(self, key: str, part: Coded) -> torch.Tensor:
+        """See `Codec.decode_tensor`."""
+        try:
+            return self._decode(key, part)
+        except SampleError as error:
+            raise BitstreamError(f"does not fit its artefact: {error}") from None
 
 
 def calibration_rows(

@@ -41,6 +41,9 @@ __all__ = ["Kivi"]
 class Kivi(Codec):
     """``bits`` 1 to 8, ``group`` entries to a pair of bounds, ``window`` tokens kept.
 
+    ``other`` is the bits of what is no cache, which is not what the method is for; as many as
+    ``bits`` by default.
+
     As in the paper ``window`` is a multiple of ``group``; the last n mod ``window`` tokens of keys
     and the last ``window`` tokens of values are kept in the tensor's dtype. With 0 none is, and the
     last group of keys may be shorter.
@@ -48,27 +51,32 @@ class Kivi(Codec):
 
     name = "kivi"
 
-    def __init__(self, bits: int, group: int, window: int) -> None:
+    def __init__(self, bits: int, group: int, window: int, other: int) -> None:
         """Quantise to 2^bits levels."""
         self.bits = bits
+        self.other = other
         self.group = group
         self.window = window
 
     @classmethod
     def create(cls, parameters: Mapping[str, str], artefact: Artefact | None = None) -> Self:
         """See `Codec.create`."""
-        known_only(cls.name, parameters, ("bits", "group", "window"))
+        known_only(cls.name, parameters, ("bits", "group", "window", "other"))
         bits = whole(parameters, "bits", 4, 1, 8)
         group = whole(parameters, "group", 32, 1, 1 << 16)
         window = whole(parameters, "window", group, 0, 1 << 24)
         if window % group:
             raise SampleError(f"window={window}: needs 0 or a multiple of group={group}")
-        return cls(bits, group, window)
+        return cls(bits, group, window, whole(parameters, "other", bits, 1, 16))
 
     @property
     def parameters(self) -> dict[str, str]:
         """See `Codec.parameters`."""
-        return {"bits": str(self.bits), "group": str(self.group), "window": str(self.window)}
+        names = ("bits", "group", "window", "other")
+        return {name: str(getattr(self, name)) for name in names}
+
+    def _bits(self, key: str) -> int:
+        return self.other if role(key) == "other" else self.bits
 
     def _layout(self, key: str, rows: int, channels: int) -> tuple[int, int, int]:
         """Along which axis groups run, of how many entries, and how many rows are kept."""
@@ -86,9 +94,9 @@ class Kivi(Codec):
         axis, size, kept = self._layout(key, *rows.shape)
         body, tail = rows[: len(rows) - kept], rows[len(rows) - kept :]
         low, high = group_bounds(body, axis, size)
-        levels = quantise_groups(body, low, high, axis, size, self.bits)
+        levels = quantise_groups(body, low, high, axis, size, self._bits(key))
         exact = b"".join(pack_values(part, dtype) for part in (low, high, tail))
-        return exact + encode_levels(levels, self.bits)
+        return exact + encode_levels(levels, self._bits(key))
 
     def decode_tensor(self, key: str, part: Coded) -> torch.Tensor:
         """See `Codec.decode_tensor`."""
@@ -104,7 +112,7 @@ class Kivi(Codec):
         bound = groups[0] * groups[1] * unit
         lows, highs, tail, coded = take(part.payload, bound, bound, kept * channels * unit)
         low, high = (unpack_values(data, part.dtype, groups) for data in (lows, highs))
-        levels = decode_levels(coded, self.bits, body * channels).reshape(body, channels)
-        found = dequantise_groups(levels, low, high, axis, size, self.bits)
+        levels = decode_levels(coded, self._bits(key), body * channels).reshape(body, channels)
+        found = dequantise_groups(levels, low, high, axis, size, self._bits(key))
         last = unpack_values(tail, part.dtype, (kept, channels))
         return from_rows(np.concatenate([found, last]), part.shape, part.axes, part.dtype)

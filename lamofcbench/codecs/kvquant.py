@@ -46,31 +46,40 @@ Mask = NDArray[np.bool_]
 class KVQuant(FittedCodec):
     """``bits`` 1 to 8; ``outliers``, the share of each vector that is kept, 0.01 by default.
 
+    ``other`` is the bits of what is no cache, which is not what the method is for; as many as
+    ``bits`` by default.
+
     Payload: bounds of tokens (none for keys), which values are outliers, those, and levels of the
     rest.
     """
 
     name = "kvquant"
-    fit_parameters = ("bits", "outliers")
+    fit_parameters = ("bits", "outliers", "other")
 
-    def __init__(self, bits: int, outliers: float) -> None:
+    def __init__(self, bits: int, outliers: float, other: int) -> None:
         """Quantise to 2^bits levels."""
         self.bits = bits
+        self.other = other
         self.outliers = outliers
 
     @classmethod
     def create(cls, parameters: Mapping[str, str], artefact: Artefact | None = None) -> Self:
         """See `Codec.create`."""
-        known_only(cls.name, parameters, ("bits", "outliers"))
+        known_only(cls.name, parameters, ("bits", "outliers", "other"))
         bits = whole(parameters, "bits", 4, 1, 8)
-        codec = cls(bits, decimal(parameters, "outliers", 0.01, 0, 0.5))
+        outliers = decimal(parameters, "outliers", 0.01, 0, 0.5)
+        codec = cls(bits, outliers, whole(parameters, "other", bits, 1, 12))
         codec.hold(artefact)
         return codec
 
     @property
     def parameters(self) -> dict[str, str]:
         """See `Codec.parameters`."""
-        return {"bits": str(self.bits), "outliers": str(self.outliers)}
+        names = ("bits", "outliers", "other")
+        return {name: str(getattr(self, name)) for name in names}
+
+    def _bits(self, key: str) -> int:
+        return self.other if role(key) == "other" else self.bits
 
     def fit(self, samples: Iterable[Features], axes: Axes) -> Artefact:
         """See `Codec.fit`: levels per key; base of rotation and bounds of channels of keys."""
@@ -91,7 +100,7 @@ class KVQuant(FittedCodec):
             inside = _normalise(rows, low, high)[~apart]
             step = max(1, len(inside) // MOST_VALUES)
             fields[f"{key}/levels"] = (
-                fit_codebook(inside[::step], 1 << self.bits) if len(inside) else np.zeros(1)
+                fit_codebook(inside[::step], 1 << self._bits(key)) if len(inside) else np.zeros(1)
             )
         return self.make_artefact(fields)
 
@@ -133,7 +142,7 @@ class KVQuant(FittedCodec):
             ends = pack_values(low, dtype) + pack_values(high, dtype)
         inside = _normalise(rows, low, high)[~apart]
         exact = pack_values(rows[apart], dtype)
-        coded = encode_levels(assign(inside, levels), self.bits)
+        coded = encode_levels(assign(inside, levels), self._bits(key))
         return ends + pack_parts(encode_levels(apart.astype(np.int32), 1), exact, coded)
 
     def _channels(self, key: str, channels: int) -> tuple[int, float, Matrix, Matrix]:
@@ -142,8 +151,7 @@ class KVQuant(FittedCodec):
         dim, base = (float(self.field(key, name, [1])[0]) for name in ("dim", "base"))
         return int(dim), base, low, high
 
-    def decode_tensor(self, key: str, part: Coded) -> torch.Tensor:
-        """See `Codec.decode_tensor`."""
+    def _decode(self, key: str, part: Coded) -> torch.Tensor:
         rows, channels = rows_shape(part.shape, part.axes)
         levels = self.field(key, "levels", [None])
         size = 0 if role(key) == "k" else rows * itemsize(part.dtype)
@@ -154,7 +162,7 @@ class KVQuant(FittedCodec):
             dim, base, low, high = self._channels(key, channels)
         else:
             low, high = (unpack_values(ends, part.dtype, (rows, 1)) for ends in (lows, highs))
-        found = decode_levels(coded, self.bits, part.elements - int(apart.sum()))
+        found = decode_levels(coded, self._bits(key), part.elements - int(apart.sum()))
         if found.size and found.max() >= len(levels):
             raise BitstreamError(f"has levels of {key} beyond its codebook")
         laid = np.zeros((rows, channels))

@@ -6,8 +6,10 @@ import torch
 
 from lamofcbench.bitstream import read_bitstream
 from lamofcbench.codecs import decode_sample, parse_codec
-from lamofcbench.errors import SampleError
+from lamofcbench.codecs.tables import MOST_SYMBOL, Tables
+from lamofcbench.errors import BitstreamError, SampleError
 from lamofcbench.quant.rotary import find_base, rotate
+from lamofcbench.quant.water import fill_water
 
 CACHE = ("head", "token", "dim")
 AXES = {"layer.0.k_cache": CACHE, "layer.0.v_cache": CACHE, "layer.0.output": ("token", "dim")}
@@ -110,5 +112,83 @@ def test_kvquant_undoes_the_rotation_and_keeps_outliers() -> None:
     assert ((found[V] - given[V])[~outliers] ** 2).mean() < 0.05
     with pytest.raises(SampleError, match="fitted with bits=3, not bits=4"):
         parse_codec("kvquant:bits=4", artefact)
-    with pytest.raises(SampleError, match="fitted for kvquant, not for kmeans|was not fitted"):
-        parse_codec("kmeans", artefact).encode(given, AXES)
+
+
+def drifting(seed: int, tokens: int = 60) -> dict[str, torch.Tensor]:
+    """Caches of six layers whose tokens resemble those before them."""
+    random = np.random.default_rng(seed)
+    steps = random.normal(size=(6, tokens, 32)) * 2.0 ** np.arange(-8, 24, 1)[None, None] / 2**6
+    walk = torch.from_numpy(steps.cumsum(1)).float()
+    return {f"layer.{n}.v_cache": walk[n].reshape(tokens, 2, 16).transpose(0, 1) for n in range(6)}
+
+
+def test_cachegen_is_finer_in_first_layers_and_needs_few_bits_for_deltas() -> None:
+    axes = {f"layer.{n}.v_cache": CACHE for n in range(6)}
+    artefact = parse_codec("cachegen:bin=0.5").fit([drifting(n) for n in range(8)], axes)
+    given = drifting(9)
+    data = parse_codec("cachegen:bin=0.5", artefact).encode(given, axes)
+    found = decode_sample(data, artefact)
+    errors = [error(found[key], given[key]) for key in given]
+    assert max(errors[:2]) < min(errors[2:4])
+    assert max(errors[2:4]) < min(errors[4:])
+    sizes = [len(part.payload) for part in read_bitstream(data).keys.values()]
+    assert sizes[0] > sizes[3] > sizes[5]
+    coarse = parse_codec("channel:bits=8").encode(given, axes)
+    assert len(data) < 0.6 * len(coarse)
+    # Anchors, every tenth token, have 8 bits between the bounds of calibration.
+    for key, tensor in given.items():
+        step = artefact.tensors[f"{key}/step"].reshape(2, 1, 16)
+        gap = (found[key] - tensor)[:, ::10].abs()
+        assert (gap <= torch.from_numpy(step) * 0.501).all()
+
+
+def test_tables_give_back_symbols_beyond_them() -> None:
+    random = np.random.default_rng(0)
+    symbols = np.rint(random.normal(size=(50, 3)) * [2, 400, 0]).astype(np.int64)
+    tables = Tables.fit(symbols, 15)
+    assert tables.shifts.tolist()[0] == 0 < tables.shifts[1]
+    symbols[3] = [10**9, -(10**9), MOST_SYMBOL]
+    assert np.array_equal(tables.decode(tables.encode(symbols), 50), symbols)
+    assert np.array_equal(tables.decode(tables.encode(symbols[:0]), 0), symbols[:0])
+    coded = tables.encode(symbols)
+    for broken in (coded[:2], coded[:-3], coded + b"\0" * 400):
+        with pytest.raises(BitstreamError):
+            tables.decode(broken, 50)
+
+
+def test_water_leaves_out_what_is_below_it() -> None:
+    variances = np.array([16.0, 4.0, 1.0, 1e-6, 0.0])
+    water = fill_water(variances, 0.5)
+    # 2.5 bits for two components: (4 - log2 w + 2 - log2 w) / 2, the third below the water.
+    assert water == pytest.approx(2**0.5)
+    assert fill_water(np.zeros(4), 2) == 0
+
+
+def low_rank(seed: int, tokens: int = 60) -> dict[str, torch.Tensor]:
+    """Heads that all follow three directions, turned by a rotation."""
+    random = np.random.default_rng(seed)
+    directions = np.random.default_rng(50).normal(size=(3, 64))
+    keys = random.normal(size=(tokens, 3)) @ directions + 5 * directions[0]
+    keys += random.normal(size=keys.shape) * 0.02
+    keys = rotate(keys, 16, 1e6)
+    return {K: torch.from_numpy(keys.reshape(tokens, 4, 16).transpose(1, 0, 2).copy()).float()}
+
+
+def test_kvtc_finds_components_over_all_heads() -> None:
+    codec = parse_codec("kvtc:rate=0.3,sink=2,window=3")
+    artefact = codec.fit([low_rank(seed) for seed in range(6)], AXES)
+    assert artefact.tensors[f"{K}/rotation"].tolist() == [1e6, 16]
+    assert artefact.tensors[f"{K}/basis"].shape == (64, 3)
+    given = low_rank(9)
+    data = parse_codec("kvtc:rate=0.3,sink=2,window=3", artefact).encode(given, AXES)
+    found = decode_sample(data, artefact)
+    body = slice(2, -3)
+    assert error(found[K][:, body], given[K][:, body]) < 0.01
+    wide = (given[K].amax((0, 2)) - given[K].amin((0, 2))) / 255
+    for token in (0, 1, 57, 58, 59):
+        gap = (found[K] - given[K])[:, token].abs().max()
+        assert float(gap) <= 0.51 * float(wide[token])
+    whole = parse_codec("kvtc:rate=3,sink=2,window=3")
+    finer = whole.fit([low_rank(seed) for seed in range(6)], AXES)
+    assert finer.tensors[f"{K}/step"] < artefact.tensors[f"{K}/step"]
+    assert finer.tensors[f"{K}/basis"].shape == (64, 64)

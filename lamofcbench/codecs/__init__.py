@@ -20,6 +20,8 @@ _OWN = {
     "channel": "lamofcbench.codecs.affine:ChannelAffine",
     "fp8": "lamofcbench.codecs.numeric:Fp8",
     "int8": "lamofcbench.codecs.numeric:Int8",
+    "jpeg2000": "lamofcbench.codecs.jpeg:Jpeg2000",
+    "jpegxl": "lamofcbench.codecs.jpeg:JpegXl",
     "kivi": "lamofcbench.codecs.kivi:Kivi",
     "kmeans": "lamofcbench.codecs.kmeans:KMeans",
     "kvquant": "lamofcbench.codecs.kvquant:KVQuant",
@@ -28,6 +30,7 @@ _OWN = {
     "raw": "lamofcbench.codecs.raw:Raw",
     "token": "lamofcbench.codecs.affine:TokenAffine",
     "uniform": "lamofcbench.codecs.affine:Uniform",
+    "zfp": "lamofcbench.codecs.zfp:Zfp",
     "zstd": "lamofcbench.codecs.zstd:Zstd",
 }
 

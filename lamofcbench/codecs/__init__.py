@@ -19,6 +19,7 @@ _OWN = {
     "cachegen": "lamofcbench.codecs.cachegen:CacheGen",
     "channel": "lamofcbench.codecs.affine:ChannelAffine",
     "fp8": "lamofcbench.codecs.numeric:Fp8",
+    "hevc": "lamofcbench.codecs.hevc:Hevc",
     "int8": "lamofcbench.codecs.numeric:Int8",
     "jpeg2000": "lamofcbench.codecs.jpeg:Jpeg2000",
     "jpegxl": "lamofcbench.codecs.jpeg:JpegXl",
@@ -30,6 +31,7 @@ _OWN = {
     "raw": "lamofcbench.codecs.raw:Raw",
     "token": "lamofcbench.codecs.affine:TokenAffine",
     "uniform": "lamofcbench.codecs.affine:Uniform",
+    "vvc": "lamofcbench.codecs.vvc:Vvc",
     "zfp": "lamofcbench.codecs.zfp:Zfp",
     "zstd": "lamofcbench.codecs.zstd:Zstd",
 }

@@ -1,5 +1,6 @@
 """Base of codecs that need an artefact: what was fitted, by key and field."""
 
+import math
 from abc import abstractmethod
 from collections.abc import Iterable, Sequence
 from typing import Any, ClassVar
@@ -14,7 +15,10 @@ from lamofcbench.codecs.base import Axes, Codec, Features
 from lamofcbench.codecs.rows import rows_shape, to_rows
 from lamofcbench.errors import BitstreamError, SampleError
 
-__all__ = ["FittedCodec", "calibration_rows"]
+__all__ = ["FittedCodec", "calibration_rows", "even_choice"]
+
+MOST_ROWS = 4096
+"""First rows of a calibration sample that are looked at: no cache has more."""
 
 
 class FittedCodec(Codec):
@@ -104,7 +108,17 @@ def calibration_rows(
             values = tensor.detach().cpu()
             if not torch.isfinite(values).all():
                 raise SampleError(f"{key}: cannot be fitted to values that are not finite")
-            rows.setdefault(key, []).append(to_rows(values, axes[key]).astype(np.float32))
+            found = to_rows(values, axes[key])[:MOST_ROWS].astype(np.float32)
+            rows.setdefault(key, []).append(found)
             sizes = dict(zip(axes[key], values.shape, strict=True))
             heads[key] = int(sizes.get("dim", rows_shape(values.shape, axes[key])[1]))
     return rows, heads
+
+
+def even_choice(rows: NDArray[Any], most: int) -> NDArray[Any]:
+    """About ``most`` values of rows x channels, flat, of all channels alike."""
+    step = max(1, rows.size // max(most, 1))
+    # A step that shares a factor with the channels would miss some of them.
+    while math.gcd(step, rows.shape[-1]) > 1:
+        step += 1
+    return rows.ravel()[::step]

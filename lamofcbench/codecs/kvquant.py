@@ -18,7 +18,7 @@ from lamofcbench.bitstream import Coded
 from lamofcbench.codecs.artefact import Artefact
 from lamofcbench.codecs.base import Axes, Features
 from lamofcbench.codecs.entropy import decode_levels, encode_levels
-from lamofcbench.codecs.fitted import FittedCodec, calibration_rows
+from lamofcbench.codecs.fitted import FittedCodec, calibration_rows, even_choice
 from lamofcbench.codecs.options import decimal, known_only, whole
 from lamofcbench.codecs.rows import (
     Matrix,
@@ -97,10 +97,11 @@ class KVQuant(FittedCodec):
             else:
                 rows = np.concatenate(parts).astype(np.float64)
                 apart, low, high = self._token_bounds(rows)
-            inside = _normalise(rows, low, high)[~apart]
-            step = max(1, len(inside) // MOST_VALUES)
+            scaled = np.where(apart, np.nan, _normalise(rows, low, high))
+            inside = even_choice(scaled, MOST_VALUES)
+            inside = inside[np.isfinite(inside)]
             fields[f"{key}/levels"] = (
-                fit_codebook(inside[::step], 1 << self._bits(key)) if len(inside) else np.zeros(1)
+                fit_codebook(inside, 1 << self._bits(key)) if len(inside) else np.zeros(1)
             )
         return self.make_artefact(fields)
 

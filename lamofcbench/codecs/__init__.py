@@ -16,14 +16,23 @@ __all__ = ["codecs", "create_codec", "decode_sample", "parse_codec", "split_code
 ENTRY_POINTS = "lamofcbench.codecs"
 _OWN = {
     "blosc": "lamofcbench.codecs.blosc:Blosc",
+    "cachegen": "lamofcbench.codecs.cachegen:CacheGen",
     "channel": "lamofcbench.codecs.affine:ChannelAffine",
     "fp8": "lamofcbench.codecs.numeric:Fp8",
+    "hevc": "lamofcbench.codecs.hevc:Hevc",
     "int8": "lamofcbench.codecs.numeric:Int8",
+    "jpeg2000": "lamofcbench.codecs.jpeg:Jpeg2000",
+    "jpegxl": "lamofcbench.codecs.jpeg:JpegXl",
+    "kivi": "lamofcbench.codecs.kivi:Kivi",
     "kmeans": "lamofcbench.codecs.kmeans:KMeans",
+    "kvquant": "lamofcbench.codecs.kvquant:KVQuant",
+    "kvtc": "lamofcbench.codecs.kvtc:Kvtc",
     "pcodec": "lamofcbench.codecs.pcodec:Pcodec",
     "raw": "lamofcbench.codecs.raw:Raw",
     "token": "lamofcbench.codecs.affine:TokenAffine",
     "uniform": "lamofcbench.codecs.affine:Uniform",
+    "vvc": "lamofcbench.codecs.vvc:Vvc",
+    "zfp": "lamofcbench.codecs.zfp:Zfp",
     "zstd": "lamofcbench.codecs.zstd:Zstd",
 }
 

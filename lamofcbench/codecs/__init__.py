@@ -18,6 +18,7 @@ _OWN = {
     "blosc": "lamofcbench.codecs.blosc:Blosc",
     "channel": "lamofcbench.codecs.affine:ChannelAffine",
     "fp8": "lamofcbench.codecs.numeric:Fp8",
+    "hyperprior": "lamofcbench.codecs.learned.hyperprior:Hyperprior",
     "int8": "lamofcbench.codecs.numeric:Int8",
     "kmeans": "lamofcbench.codecs.kmeans:KMeans",
     "pcodec": "lamofcbench.codecs.pcodec:Pcodec",

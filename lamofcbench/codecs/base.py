@@ -38,12 +38,14 @@ class Codec(ABC):
         name: as in bitstreams and results.
         lossless: whether every bit comes back, NaN payloads and signed zeros too.
         fitted: whether it needs an artefact.
+        trained: whether a calibration set is too little to make that artefact of.
         artefact: sha256 of what a decoder must hold besides the bitstream; empty for nothing.
     """
 
     name: ClassVar[str]
     lossless: ClassVar[bool] = False
     fitted: ClassVar[bool] = False
+    trained: ClassVar[bool] = False
     artefact: bytes = b""
 
     @classmethod

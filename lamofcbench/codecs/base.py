@@ -96,6 +96,13 @@ class Codec(ABC):
             BitstreamError: the payload is malformed.
         """
 
+    def string_bytes(self, payload: bytes) -> int | None:
+        """Bytes of a payload that an entropy coder made, side information left out.
+
+        The benchmark's published code counts these alone. None where they are not told apart.
+        """
+        return None
+
     def encode(self, features: Features, axes: Axes) -> bytes:
         """Code one sample.
 

@@ -51,7 +51,7 @@ def one_thread() -> Iterator[None]:
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        with torch.inference_mode():
+        with torch.no_grad():
             yield
     finally:
         torch.set_num_threads(before)
@@ -68,6 +68,9 @@ class Learned(Codec):
         sizes: ``n`` and ``m`` by default.
         least: which they must be at least.
         strings: how many a tensor has.
+        scaling: by default.
+        weights: of a network that is to become an artefact.
+        about: what that artefact is to say of them.
     """
 
     fitted = True
@@ -85,6 +88,7 @@ class Learned(Codec):
         self._artefact = artefact
         self.artefact = artefact.sha256 if artefact is not None else b""
         self.weights: Weights | None = None
+        self.about: Mapping[str, str] = {}
         self._network: Any = None
         self._sums: Any = None
 
@@ -156,7 +160,7 @@ class Learned(Codec):
             SampleError: there are no weights yet.
         """
         scalings = self.fit_scalings(samples)
-        return self.make_artefact(scalings, {})
+        return self.make_artefact(scalings, self.about)
 
     def fit_scalings(self, samples: Iterable[Features]) -> dict[str, Scaling]:
         """Fit how each key's values are scaled."""
@@ -321,13 +325,12 @@ class Learned(Codec):
             at += length
         return strings
 
-    @classmethod
-    def string_bytes(cls, payload: bytes) -> int:
-        """Bytes of the coder's strings alone in a payload: what the reference counts as rate."""
+    def string_bytes(self, payload: bytes) -> int | None:
+        """See `Codec.string_bytes`."""
         if not payload:
             return 0
         at, found = CHECK_BYTES, 0
-        while found < cls.strings - 1:
+        while found < self.strings - 1:
             found += payload[at] < 128
             at += 1
         return len(payload) - at

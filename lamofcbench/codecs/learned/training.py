@@ -154,11 +154,11 @@ def train_weights(
                     _update_quantiles(network)
                 loss = _loss(network, *patches.draw(random_, batch), lmbda)
                 optimiser.zero_grad()
-                loss.backward()
+                loss.backward()  # type: ignore[no-untyped-call]
                 torch.nn.utils.clip_grad_norm_(trained, CLIP)
                 optimiser.step()
                 falling.step()
-                step(float(loss))
+                step(float(loss.detach()))
             _update_quantiles(network)
     finally:
         torch.set_num_threads(threads)

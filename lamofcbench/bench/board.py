@@ -29,7 +29,7 @@ from lamofcbench.bench.results import (
 )
 from lamofcbench.bench.scoring import Measured, measured
 from lamofcbench.bench.setup import set_up
-from lamofcbench.codecs import parse_codec
+from lamofcbench.codecs import load_codec, parse_codec
 from lamofcbench.dataset import load_dataset
 from lamofcbench.errors import SampleError
 from lamofcbench.metrics.bootstrap import RESAMPLES
@@ -94,7 +94,15 @@ def _points(request: BenchRequest, common: Held) -> Iterator[tuple[str, Callable
     """Names of a request's points, and what makes each: fitting takes time."""
     yield "uncoded", Uncoded
     for text in request.codecs:
-        for fit in request.fits if parse_codec(text).fitted else ("",):
+        codec, artefact = load_codec(text)
+        if artefact is not None:
+            # Files of one name are told apart by their content.
+            spec, _, path = text.partition("@")
+            kind = artefact.about.get("fit", "own")
+            label = f"{spec}@{kind}:{Path(path).stem}#{artefact.sha256.hex()[:8]}"
+            yield label, functools.partial(CodedPoint, codec, common, label, len(artefact.data))
+            continue
+        for fit in request.fits if codec.fitted else ("",):
             label = f"{text}@{fit}" if fit else text
             yield label, functools.partial(_coded, request, common, text, fit, label)
 
@@ -151,6 +159,7 @@ def run_part(request: BenchRequest, folder: Path) -> Path:
         for row in rows:
             text, _, fit = row["point"].partition("@")
             name, _, parameters = text.partition(":")
+            fit = fit.partition(":")[0]
             row |= {"codec": name, "params": parameters, "fit": fit or "none"}
         write_results(path, rows, results)
     return path

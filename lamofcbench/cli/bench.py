@@ -40,7 +40,11 @@ def _print(rows: Sequence[dict[str, Any]]) -> None:
 )
 @click.argument("configs", nargs=-1, required=True)
 @click.option(
-    "--codec", "codecs", multiple=True, required=True, help="Name and parameters: channel:bits=4."
+    "--codec",
+    "codecs",
+    multiple=True,
+    required=True,
+    help="Name and parameters: channel:bits=4; of one that is trained, elic@ARTEFACT.",
 )
 @click.option(
     "--fit",
@@ -81,10 +85,10 @@ def bench(
 
     from lamofcbench.bench.board import BenchRequest, run_board
     from lamofcbench.bench.select import configs_and_modes
-    from lamofcbench.codecs import parse_codec
+    from lamofcbench.codecs import load_codec
 
     for text in codecs:
-        parse_codec(text)
+        load_codec(text)
     chosen = configs_and_modes(configs, mode, archive, more["profile"])
     requests = [BenchRequest(config, codecs, fits, one, archive, **more) for config, one in chosen]
     with tqdm(total=len(requests), desc="bench", disable=None, leave=False) as bar:

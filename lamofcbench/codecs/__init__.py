@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from importlib import metadata
+from pathlib import Path
 
 import torch
 
@@ -11,7 +12,7 @@ from lamofcbench.codecs.base import Codec
 from lamofcbench.errors import BitstreamError, SampleError
 from lamofcbench.registry import Registry
 
-__all__ = ["codecs", "create_codec", "decode_sample", "parse_codec"]
+__all__ = ["codecs", "create_codec", "decode_sample", "load_codec", "parse_codec"]
 
 ENTRY_POINTS = "lamofcbench.codecs"
 _OWN = {
@@ -73,6 +74,30 @@ def parse_codec(text: str, artefact: Artefact | None = None) -> Codec:
     if any(len(item) != 2 for item in items):
         raise SampleError(f"{text!r}: parameters are written name=value, with commas between")
     return create_codec(name, {item[0]: item[1] for item in items}, artefact)
+
+
+def load_codec(text: str) -> tuple[Codec, Artefact | None]:
+    """Make a codec of a text as for `parse_codec`, with ``@FILE`` behind it if it has an artefact.
+
+    Returns:
+        The codec, and what it was fitted to or trained for, if the text names it.
+
+    Raises:
+        BitstreamError: the file is no artefact.
+        UnknownNameError, SampleError, MissingDependencyError: see `create_codec`; a codec that is
+            trained needs its artefact.
+    """
+    spec, _, path = text.partition("@")
+    if path:
+        artefact = Artefact.load(Path(path))
+        return parse_codec(spec, artefact), artefact
+    codec = parse_codec(spec)
+    if codec.trained:
+        raise SampleError(
+            f"{text}: is trained: name its artefact, as in {spec}@FILE; "
+            "make one with `lamofcbench train`"
+        )
+    return codec, None
 
 
 def decode_sample(data: bytes, artefact: Artefact | None = None) -> dict[str, torch.Tensor]:

@@ -119,7 +119,7 @@ def _chain(layers: Sequence[nn.Module]) -> nn.Sequential:
 
 def _ramp(first: int, last: int, least: int) -> list[int]:
     """Channels of three layers that go from ``first`` to ``last`` in even steps."""
-    inner = [round(first + (last - first) * place / 3) for place in (1, 2)]
+    inner = [first + (last - first) * place // 3 for place in (1, 2)]
     return [first, *(max(least, width) for width in inner), last]
 
 

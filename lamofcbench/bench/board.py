@@ -20,6 +20,7 @@ import pyarrow.parquet as pq
 from lamofcbench.bench.fits import fit_codec
 from lamofcbench.bench.points import Point, Uncoded
 from lamofcbench.bench.rates import RATE_FIGURES, CodedPoint, Held, held
+from lamofcbench.bench.reference import reference_account
 from lamofcbench.bench.results import (
     merge_results,
     provenance,
@@ -30,7 +31,7 @@ from lamofcbench.bench.results import (
 from lamofcbench.bench.scoring import Measured, measured
 from lamofcbench.bench.setup import set_up
 from lamofcbench.codecs import load_codec, parse_codec
-from lamofcbench.dataset import load_dataset
+from lamofcbench.dataset import FeatureDataset, load_dataset
 from lamofcbench.errors import SampleError
 from lamofcbench.metrics.bootstrap import RESAMPLES
 
@@ -90,7 +91,9 @@ def _finished(path: Path, same: dict[str, Any]) -> tuple[list[dict[str, Any]], l
     return rows, results
 
 
-def _points(request: BenchRequest, common: Held) -> Iterator[tuple[str, Callable[[], Point]]]:
+def _points(
+    request: BenchRequest, common: Held, dataset: FeatureDataset, ids: list[str]
+) -> Iterator[tuple[str, Callable[[], Point]]]:
     """Names of a request's points, and what makes each: fitting takes time."""
     yield "uncoded", Uncoded
     for text in request.codecs:
@@ -100,7 +103,9 @@ def _points(request: BenchRequest, common: Held) -> Iterator[tuple[str, Callable
             spec, _, path = text.partition("@")
             kind = artefact.about.get("fit", "own")
             label = f"{spec}@{kind}:{Path(path).stem}#{artefact.sha256.hex()[:8]}"
-            yield label, functools.partial(CodedPoint, codec, common, label, len(artefact.data))
+            account = reference_account(dataset, ids, codec)
+            made = functools.partial(CodedPoint, codec, common, label, len(artefact.data), account)
+            yield label, made
             continue
         for fit in request.fits if codec.fitted else ("",):
             label = f"{text}@{fit}" if fit else text
@@ -139,7 +144,7 @@ def run_part(request: BenchRequest, folder: Path) -> Path:
     results = [result for result in results if result.samples == ids]
     done = {result.point for result in results}
     common = held(dataset, setup.keys)
-    for label, point in _points(request, common):
+    for label, point in _points(request, common, dataset, ids):
         if label in done:
             continue
         results.append(runner.run(point()))

@@ -12,6 +12,7 @@ sums may round otherwise; then the checksum of a payload does not fit, which is 
 than a wrong tensor.
 """
 
+import functools
 import math
 from abc import abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -207,7 +208,7 @@ class Learned(Codec):
         torch.nn.Module.load_state_dict(network, dict(weights), strict=False)
         network.eval()
         with one_thread():
-            network.update(force=True)
+            _update(network)
         return network
 
     def _opened(self) -> Any:
@@ -243,6 +244,12 @@ class Learned(Codec):
             return self._scaling.of(held[SCALE + key])
         except ValueError as error:
             raise SampleError(f"{key}: the artefact has {error}") from None
+
+    @property
+    def fitted_keys(self) -> set[str]:
+        """Keys that the artefact was fitted for."""
+        held = self._artefact.tensors if self._artefact is not None else {}
+        return {name.removeprefix(SCALE) for name in held if name.startswith(SCALE)}
 
     def packing(self, axes: Sequence[str], shape: Sequence[int]) -> Packing:
         """How tensors with these axes become planes.
@@ -342,6 +349,25 @@ def _length(value: int) -> bytes:
         out.append(value & 127 | 128)
         value >>= 7
     return bytes([*out, value])
+
+
+@functools.cache
+def _gaussian_tables() -> dict[str, torch.Tensor]:
+    """The coder's tables of normal distributions, which are the same for all networks."""
+    model = library().entropy_models.GaussianConditional(None)
+    model.update_scale_table(library().models.base.get_scale_table(), force=True)
+    return {name: getattr(model, name) for name in TABLES}
+
+
+def _update(network: Any) -> None:
+    """Make the integer tables of a network's coder."""
+    models = library().entropy_models
+    for module in network.modules():
+        if isinstance(module, models.EntropyBottleneck):
+            module.update(force=True)
+        elif isinstance(module, models.GaussianConditional):
+            for name, table in _gaussian_tables().items():
+                setattr(module, name, table.clone())
 
 
 def _tables(network: Any) -> str:

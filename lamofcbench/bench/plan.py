@@ -3,17 +3,20 @@
 import functools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
-from lamofcbench.bench.fits import fit_codec
+from lamofcbench.bench.fits import FITTED_ON, fit_codec
 from lamofcbench.bench.points import Point, Uncoded
 from lamofcbench.bench.rates import CodedPoint, held
+from lamofcbench.bench.reference import reference_account
 from lamofcbench.bench.setup import Setup
 from lamofcbench.bench.targets import Target, divergence, mean_rate, parse_target, reach
-from lamofcbench.codecs import parse_codec, split_codec
+from lamofcbench.codecs import load_codec, parse_codec, split_codec
 from lamofcbench.codecs.artefact import Artefact
 from lamofcbench.codecs.base import Codec
 from lamofcbench.dataset import FeatureDataset, load_dataset
+from lamofcbench.spec import load_scenario
 
 __all__ = ["BenchRequest", "Plan", "Planned"]
 
@@ -80,6 +83,8 @@ class Plan:
         """
         self.request = request
         self.setup = setup
+        self.dataset = dataset
+        self.ids = [item["id"] for item in dataset]
         self.common = held(dataset, setup.keys)
 
     def __iter__(self) -> Iterator[Planned]:
@@ -87,7 +92,11 @@ class Plan:
         yield Planned("uncoded", False, lambda: (Uncoded(), {"codec": "uncoded"}))
         targets: list[Target | None] = [parse_target(text) for text in self.request.targets]
         for text in self.request.codecs:
-            codec = parse_codec(text)
+            codec, artefact = load_codec(text)
+            if artefact is not None:
+                made = functools.partial(self._held, text, codec, artefact)
+                yield Planned(_artefact_label(text, artefact), True, made)
+                continue
             aims = [None] if codec.lossless or not targets else targets
             for fit in self.request.fits if codec.fitted else ("none",):
                 for target in aims:
@@ -96,6 +105,35 @@ class Plan:
                     make = functools.partial(self._make, text, fit, target, label)
                     yield Planned(label, True, make)
 
+    def _held(self, text: str, codec: Codec, artefact: Artefact) -> tuple[Point, dict[str, Any]]:
+        """A codec that was given with its artefact."""
+        name, _, parameters = text.partition("@")[0].partition(":")
+        columns = self._columns(name, parameters, self._fit_of(artefact), None, artefact)
+        label, size = _artefact_label(text, artefact), len(artefact.data)
+        account = reference_account(self.dataset, self.ids, codec)
+        return CodedPoint(codec, self.common, label, size, account), columns
+
+    def _fit_of(self, artefact: Artefact) -> str:
+        """What an artefact was fitted or trained to, as far as it says so."""
+        config = artefact.about.get("trained_on")
+        if config == self.request.config:
+            return "own"
+        if config == FITTED_ON[load_scenario(self.request.config).family]:
+            return "family"
+        return artefact.about.get("fit", "other")
+
+    @staticmethod
+    def _columns(
+        name: str, parameters: str, fit: str, target: Target | None, artefact: Artefact | None
+    ) -> dict[str, Any]:
+        return {
+            "codec": name,
+            "params": parameters,
+            "fit": fit,
+            "target": None if target is None else str(target),
+            "artefact_sha256": None if artefact is None else artefact.sha256.hex(),
+        }
+
     def _make(
         self, text: str, fit: str, target: Target | None, label: str
     ) -> tuple[Point, dict[str, Any]]:
@@ -103,13 +141,7 @@ class Plan:
             text = self._chosen(text, fit, target)
         codec, artefact = self._codec(text, fit)
         name, _, parameters = text.partition(":")
-        columns = {
-            "codec": name,
-            "params": parameters,
-            "fit": fit,
-            "target": None if target is None else str(target),
-            "artefact_sha256": None if artefact is None else artefact.sha256.hex(),
-        }
+        columns = self._columns(name, parameters, fit, target, artefact)
         size = 0 if artefact is None else len(artefact.data)
         return CodedPoint(codec, self.common, label, size), columns
 
@@ -147,3 +179,9 @@ class Plan:
                 return mean_rate(lambda part: codec.encode(part, axes), samples, self.common)
 
         return reach(target, name, parameters, price)
+
+
+def _artefact_label(text: str, artefact: Artefact) -> str:
+    """Files of one name are told apart by their content."""
+    spec, _, path = text.partition("@")
+    return f"{spec}@{Path(path).stem}#{artefact.sha256.hex()[:8]}"

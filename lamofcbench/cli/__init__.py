@@ -25,6 +25,7 @@ VERBS = Registry(
         "info": "lamofcbench.cli.info:info",
         "list": "lamofcbench.cli.list:list_",
         "score": "lamofcbench.cli.score:score",
+        "train": "lamofcbench.cli.train:train",
         "verify": "lamofcbench.cli.verify:verify",
     },
 )

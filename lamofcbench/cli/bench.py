@@ -40,7 +40,12 @@ def _print(rows: Sequence[dict[str, Any]]) -> None:
     epilog="Examples: `lamofcbench bench arc-llm --codec zstd --codec channel:bits=4 --out r.json`"
 )
 @click.argument("configs", nargs=-1, required=True)
-@click.option("--codec", "codecs", multiple=True, help="Name and parameters: channel:bits=4.")
+@click.option(
+    "--codec",
+    "codecs",
+    multiple=True,
+    help="Name and parameters: channel:bits=4; of one that is trained, elic@ARTEFACT.",
+)
 @click.option(
     "--fit",
     "fits",
@@ -103,7 +108,7 @@ def bench(
     from lamofcbench.bench.plan import BenchRequest
     from lamofcbench.bench.select import configs_and_modes
     from lamofcbench.bench.targets import parse_target
-    from lamofcbench.codecs import parse_codec
+    from lamofcbench.codecs import load_codec
 
     if (out is None) == (cards is None):
         raise click.UsageError("say where results go: --out FILE, or --cards FOLDER")
@@ -111,7 +116,7 @@ def bench(
     if not codecs:
         raise click.UsageError("name codecs with --codec, or run the project's grid with --grid")
     for text in codecs:
-        parse_codec(text)
+        load_codec(text)
     for text in targets:
         parse_target(text)
     chosen = configs_and_modes(configs, mode, archive, more["profile"])

@@ -40,6 +40,7 @@ class Codec(ABC):
         fitted: whether it needs an artefact.
         ladder: the parameter that sets the rate, and its values from the lowest rate to the
             highest; None for a codec with one rate.
+        trained: whether a calibration set is too little to make that artefact of.
         artefact: sha256 of what a decoder must hold besides the bitstream; empty for nothing.
     """
 
@@ -47,6 +48,7 @@ class Codec(ABC):
     lossless: ClassVar[bool] = False
     fitted: ClassVar[bool] = False
     ladder: ClassVar[tuple[str, tuple[str, ...]] | None] = None
+    trained: ClassVar[bool] = False
     artefact: bytes = b""
 
     @classmethod
@@ -96,6 +98,13 @@ class Codec(ABC):
         Raises:
             BitstreamError: the payload is malformed.
         """
+
+    def string_bytes(self, payload: bytes) -> int | None:
+        """Bytes of a payload that an entropy coder made, side information left out.
+
+        The benchmark's published code counts these alone. None where they are not told apart.
+        """
+        return None
 
     def encode(self, features: Features, axes: Axes) -> bytes:
         """Code one sample.

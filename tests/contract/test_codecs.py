@@ -13,7 +13,9 @@ from lamofcbench.bitstream import Bitstream, Coded, read_bitstream, write_bitstr
 from lamofcbench.codecs import codecs, decode_sample, parse_codec
 from lamofcbench.codecs.artefact import Artefact
 from lamofcbench.codecs.base import Codec
+from lamofcbench.codecs.learned.base import Learned
 from lamofcbench.errors import BitstreamError, SampleError, UnknownNameError
+from tests.learned import need_compressai
 
 CACHE = ("head", "token", "dim")
 AXES = {
@@ -23,6 +25,9 @@ AXES = {
 NAMES = list(codecs())
 LOSSLESS = [name for name in NAMES if parse_codec(name).lossless]
 LOSSY = [name for name in NAMES if name not in LOSSLESS]
+TRAINED = [name for name in NAMES if parse_codec(name).trained]
+SMALL = dict.fromkeys(TRAINED, ":n=4,m=6")
+"""Networks are tested small and untrained: what they decode to has the right shape, no more."""
 DTYPES = [torch.bfloat16, torch.float16, torch.float32]
 
 
@@ -47,9 +52,12 @@ def features(dtype: torch.dtype, tokens: int = 20) -> dict[str, torch.Tensor]:
 
 def ready(name: str, given: dict[str, torch.Tensor]) -> tuple[Codec, Artefact | None]:
     """A codec, fitted to what it is to code if it must be."""
-    codec = parse_codec(name)
+    codec = parse_codec(name + SMALL.get(name, ""))
     if not codec.fitted:
         return codec, None
+    if isinstance(codec, Learned):
+        need_compressai()
+        codec.weights = codec.untrained()
     artefact = codec.fit([given], AXES)
     return parse_codec(name, artefact), artefact
 
@@ -78,7 +86,7 @@ def test_bytes_alone_give_shapes_dtypes_and_nearly_the_values(
     for key, tensor in given.items():
         assert (decoded[key].shape, decoded[key].dtype) == (tensor.shape, dtype)
         error = (decoded[key].float() - tensor.float()).square().mean()
-        assert error <= 0.01 * tensor.float().square().mean()
+        assert name in TRAINED or error <= 0.01 * tensor.float().square().mean()
     assert ready(name, given)[0].encode(given, AXES) == data
 
 
@@ -123,7 +131,8 @@ def test_large_values_do_not_overflow(name: str) -> None:
     given = {"output": torch.tensor([[65504.0, -65504.0], [1.0, 0.0]], dtype=torch.float16)}
     decoded = there_and_back(name, given)
     assert decoded["output"].isfinite().all()
-    assert decoded["output"][0].tolist() == pytest.approx([65504, -65504], rel=0.01)
+    if name not in TRAINED:
+        assert decoded["output"][0].tolist() == pytest.approx([65504, -65504], rel=0.01)
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -24,7 +24,7 @@ $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	sed 's/^torch==.*/$(TORCH)/' constraints.txt > $(VENV)/constraints.txt
 	$(BIN)/pip install --quiet --disable-pip-version-check -c $(VENV)/constraints.txt \
-	  '$(TORCH)' -e '.[models,interop,dev]'
+	  '$(TORCH)' -e '.[models,interop,inputs,plot,dev]'
 	@touch $@
 
 setup: $(STAMP) ## make .venv with everything in it

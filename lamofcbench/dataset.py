@@ -4,14 +4,14 @@ import fnmatch
 import logging
 import os
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from torch.utils.data import Dataset
 
 from lamofcbench.archive import DEFAULT_ARCHIVE, find_store, list_stores, resolve_archive
-from lamofcbench.errors import IncompleteArchiveWarning, UnknownNameError
+from lamofcbench.errors import IncompleteArchiveWarning, SelectionError, UnknownNameError
 from lamofcbench.manifest import Draft
 from lamofcbench.sampling import Selection, select_positions
 from lamofcbench.spec import list_configs
@@ -104,6 +104,26 @@ class FeatureDataset(Dataset[Item]):
             },
             "lengths": state.lengths(row),
         }
+
+    def subset(self, ids: Sequence[str]) -> "FeatureDataset":
+        """Choose samples by their ids, in the given order.
+
+        Raises:
+            SelectionError: a sample isn't among these.
+        """
+        rows = {self._reader.state.rows[row]["id"]: row for row in self._rows}
+        if missing := [sample for sample in ids if sample not in rows]:
+            raise SelectionError(f"{self.store}: split {self.split} has no sample {missing[0]!r}")
+        chosen = [rows[sample] for sample in ids]
+        return FeatureDataset(self.store, self.split, self.keys, chosen, self._reader)
+
+    def source_sha256(self, position: int) -> str:
+        """Hash of the source's bytes that a sample was made of.
+
+        Raises:
+            IndexError: there is no such sample.
+        """
+        return str(self._reader.state.rows[self._rows[position]]["source_sha256"])
 
     def __repr__(self) -> str:
         """Say which samples of which store these are."""

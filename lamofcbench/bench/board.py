@@ -7,6 +7,7 @@ conditions are taken over as they are.
 
 import concurrent.futures
 import json
+import math
 import multiprocessing
 import shutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -16,7 +17,9 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 
+from lamofcbench.bench.input_point import front_seconds
 from lamofcbench.bench.plan import BenchRequest, Plan
+from lamofcbench.bench.points import Zeroed
 from lamofcbench.bench.rates import RATE_FIGURES, CodedPoint
 from lamofcbench.bench.results import (
     merge_results,
@@ -25,17 +28,19 @@ from lamofcbench.bench.results import (
     samples_path,
     write_results,
 )
-from lamofcbench.bench.scoring import Measured, measured
+from lamofcbench.bench.scoring import Measured, Runner, headline, measured
 from lamofcbench.bench.setup import Setup, set_up
 from lamofcbench.bench.targets import Unreached
 from lamofcbench.bench.timing import TIME_COLUMNS, latency, median_seconds, time_codec
 from lamofcbench.dataset import load_dataset
 from lamofcbench.errors import SampleError
 from lamofcbench.metrics.bootstrap import RESAMPLES
+from lamofcbench.scores.base import Figure
 
 __all__ = ["run_board", "run_part"]
 
-OWN_COLUMNS = {"codec", "params", "fit", "target", "artefact_sha256", *TIME_COLUMNS}
+FLOORS = ("fidelity_chance", "chance")
+OWN_COLUMNS = {"codec", "params", "fit", "target", "artefact_sha256", *TIME_COLUMNS, *FLOORS}
 """Columns that are not made of samples' numbers."""
 
 
@@ -117,8 +122,13 @@ def run_part(request: BenchRequest, folder: Path, earlier: Path) -> list[str]:
     results, columns = _finished(
         (path, earlier), {**same, "provenance": source}, [item["id"] for item in dataset]
     )
+    if "uncoded" in columns:
+        floors = {name: columns["uncoded"][name] for name in FLOORS}
+    else:
+        floors = _floors(runner, setup, chance)
     done = {result.point for result in results}
     left_out: list[str] = []
+    front: float | None = None
 
     def write() -> None:
         # The uncoded result first, for the others are measured against it.
@@ -134,7 +144,7 @@ def run_part(request: BenchRequest, folder: Path, earlier: Path) -> list[str]:
             chance,
             provenance=source,
         )
-        write_results(path, [row | columns[row["point"]] for row in rows], results)
+        write_results(path, [row | columns[row["point"]] | floors for row in rows], results)
 
     for planned in Plan(request, setup, dataset):
         again = request.timed and planned.coded and "link_10" not in columns.get(planned.label, {})
@@ -148,18 +158,48 @@ def run_part(request: BenchRequest, folder: Path, earlier: Path) -> list[str]:
         if planned.label not in done:
             results.append(runner.run(point))
         if request.timed and isinstance(point, CodedPoint):
-            said |= _timed(point, dataset[0], setup, request.device)
+            if request.inputs is not None and front is None:
+                front = front_seconds(request.inputs, dataset, request.device)
+            said |= _timed(point, dataset[0], setup, front, request.device)
         columns[planned.label] = said
         write()
     write()
     return left_out
 
 
-def _timed(point: CodedPoint, item: Mapping[str, Any], setup: Setup, device: str) -> dict[str, Any]:
+def _floors(runner: Runner, setup: Setup, chance: float) -> dict[str, float | None]:
+    """What no features at all give: under these a curve says nothing.
+
+    Args:
+        runner: of the samples.
+        setup: the config's.
+        chance: the score of the best answer that never looks, if there is one.
+
+    Returns:
+        The headline fidelity of all keys zeroed; and ``chance``, or that score where it is none.
+    """
+    nothing = runner.run(Zeroed())
+
+    def total(figure: Figure) -> float | None:
+        rows = nothing.rows[figure.name]
+        value = float(figure.totals(rows, np.ones((1, len(rows))))[0])
+        return value if math.isfinite(value) else None
+
+    score = setup.score
+    guess = chance if score is None or math.isfinite(chance) else total(score.figures[0])
+    return {
+        "fidelity_chance": total(headline(setup.fidelity, nothing)),
+        "chance": guess if guess is not None and math.isfinite(guess) else None,
+    }
+
+
+def _timed(
+    point: CodedPoint, item: Mapping[str, Any], setup: Setup, front: float | None, device: str
+) -> dict[str, Any]:
     features = {key: item["features"][key] for key in setup.keys}
     found = time_codec(point.codec, features, point.held, device)
     back = median_seconds(lambda: setup.family.back(features, item["context"], setup.mode), device)
-    return {**found, **latency(found, None, back)}
+    return {**found, **latency(found, front, back)}
 
 
 def run_board(

@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from lamofcbench.bench.fits import FITTED_ON, fit_codec
+from lamofcbench.bench.input_codec import is_input
+from lamofcbench.bench.input_point import input_point
 from lamofcbench.bench.points import Point, Uncoded
 from lamofcbench.bench.rates import CodedPoint, held
 from lamofcbench.bench.reference import reference_account
@@ -40,6 +42,8 @@ class BenchRequest:
         device: where the model runs.
         targets: as for `parse_target`; lossy codecs are then run at settings that reach them.
         timed: whether to time codecs, too.
+        inputs: a folder of raw inputs, which the anchor and timing the front half need; see
+            `InputFolder`.
     """
 
     config: str
@@ -53,6 +57,7 @@ class BenchRequest:
     device: str
     targets: tuple[str, ...] = ()
     timed: bool = False
+    inputs: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -92,6 +97,9 @@ class Plan:
         yield Planned("uncoded", False, lambda: (Uncoded(), {"codec": "uncoded"}))
         targets: list[Target | None] = [parse_target(text) for text in self.request.targets]
         for text in self.request.codecs:
+            if is_input(text):
+                yield Planned(text, False, functools.partial(self._input, text))
+                continue
             codec, artefact = load_codec(text)
             if artefact is not None:
                 made = functools.partial(self._held, text, codec, artefact)
@@ -104,6 +112,13 @@ class Plan:
                     label += f" {target}" if target else ""
                     make = functools.partial(self._make, text, fit, target, label)
                     yield Planned(label, True, make)
+
+    def _input(self, text: str) -> tuple[Point, dict[str, Any]]:
+        """The anchor: the input coded, then the whole model."""
+        request = self.request
+        name, _, parameters = text.partition(":")
+        point = input_point(text, request.inputs, self.dataset, self.common, request.device)
+        return point, self._columns(name, parameters, "none", None, None)
 
     def _held(self, text: str, codec: Codec, artefact: Artefact) -> tuple[Point, dict[str, Any]]:
         """A codec that was given with its artefact."""

@@ -18,6 +18,7 @@ from lamofcbench.optional import require
 from lamofcbench.quant.affine import GROUPS, Groups, fake_quantise
 
 __all__ = [
+    "Contextual",
     "Counting",
     "Decoded",
     "Point",
@@ -49,6 +50,14 @@ class Counting(Protocol):
 
     def numbers(self) -> Mapping[str, Sequence[float]]:
         """The last sample's row for each of its figures."""
+
+
+@runtime_checkable
+class Contextual(Protocol):
+    """A point that makes context, too: what sends inputs sends no context of theirs."""
+
+    def context(self) -> Mapping[str, torch.Tensor]:
+        """The last sample's, in place of the stored one."""
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from lamofcbench.dataset import FeatureDataset
 from lamofcbench.manifest import Manifest
 from lamofcbench.scores.base import Figure, mean, quotient
 
-__all__ = ["RATE_FIGURES", "CodedPoint", "Held", "held"]
+__all__ = ["RATE_FIGURES", "CodedPoint", "Held", "distortions", "held"]
 
 AMORTISED = (100, 1000)
 RATE_FIGURES = (
@@ -114,6 +114,24 @@ def held(dataset: FeatureDataset, keys: Sequence[str]) -> Held:
     )
 
 
+def distortions(before: Features, after: Features) -> dict[str, list[float]]:
+    """One sample's rows of the mean squared error, the relative one and the cosine."""
+    elements = sum(tensor.numel() for tensor in before.values())
+    errors, relative, cosines = 0.0, [], []
+    for key, stored in before.items():
+        first, second = stored.double(), after[key].double()
+        error, energy = float((first - second).square().sum()), float(first.square().sum())
+        errors += error
+        relative.append(error / energy if energy else float(error > 0))
+        scale = (energy * float(second.square().sum())) ** 0.5
+        cosines.append(float((first * second).sum()) / scale if scale else float(error == 0))
+    return {
+        "mse": [errors, elements],
+        "rel_mse": [sum(relative) / len(relative)],
+        "cosine": [sum(cosines) / len(cosines)],
+    }
+
+
 @dataclass
 class CodedPoint:
     """Features through a codec's bytes.
@@ -151,14 +169,6 @@ class CodedPoint:
         elements = sum(tensor.numel() for tensor in part.values())
         total = sum(tensor.numel() for tensor in features.values())
         captured = sum(tensor.numel() * tensor.element_size() for tensor in part.values())
-        errors, relative, cosines = 0.0, [], []
-        for key, before in part.items():
-            first, second = before.double(), decoded[key].double()
-            error, energy = float((first - second).square().sum()), float(first.square().sum())
-            errors += error
-            relative.append(error / energy if energy else float(error > 0))
-            scale = (energy * float(second.square().sum())) ** 0.5
-            cosines.append(float((first * second).sum()) / scale if scale else float(error == 0))
         bits = 8.0 * len(data)
         self._numbers = {
             "bpfp": [bits / elements],
@@ -166,9 +176,7 @@ class CodedPoint:
             "bpfp_all": [8.0 * everything / total],
             "ebpfp": [self._weighed(stream, len(data)) / elements],
             "ratio": [captured, len(data)],
-            "mse": [errors, elements],
-            "rel_mse": [sum(relative) / len(relative)],
-            "cosine": [sum(cosines) / len(cosines)],
+            **distortions(part, decoded),
             **{
                 f"bpfp_amortised_{count}": [(bits + 8.0 * self.artefact_bytes / count) / elements]
                 for count in AMORTISED

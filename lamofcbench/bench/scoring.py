@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from lamofcbench.bench.points import Counting, Point, Zeroed, checked
+from lamofcbench.bench.points import Contextual, Counting, Point, Zeroed, checked
 from lamofcbench.dataset import FeatureDataset
 from lamofcbench.errors import SampleError
 from lamofcbench.metrics.bootstrap import RESAMPLES, Interval, Rows, interval, resampled
@@ -124,22 +124,28 @@ class Runner:
         if sample not in self._uncoded:
             if isinstance(self.family, TokenFamily):
                 self._tokens[sample] = self.family.continuation(stored, item["context"], self.mode)
-            self._uncoded[sample] = self._answer(item, stored)
+            self._uncoded[sample] = self._answer(item, stored, item["context"])
         uncoded = self._uncoded[sample]
         features = checked(point(sample, dict(stored)), stored)
-        answer = self._answer(item, features)
+        context = point.context() if isinstance(point, Contextual) else item["context"]
+        answer = self._answer(item, features, context)
         numbers = dict(self.fidelity.compare(uncoded, answer))
         if self.score is not None:
             inspected = answer if self._inspector is None else self._inspector(uncoded, answer)
             numbers |= self.score.measure(inspected, item["reference"], item["context"])
         return {**numbers, **(point.numbers() if isinstance(point, Counting) else {})}
 
-    def _answer(self, item: Mapping[str, Any], features: Mapping[str, torch.Tensor]) -> Answer:
-        output = self.family.back(features, item["context"], self.mode)
+    def _answer(
+        self,
+        item: Mapping[str, Any],
+        features: Mapping[str, torch.Tensor],
+        context: Mapping[str, torch.Tensor],
+    ) -> Answer:
+        output = self.family.back(features, context, self.mode)
         forced = None
         if isinstance(self.family, TokenFamily):
             tokens = self._tokens[item["id"]]
-            forced = self.family.forced(features, item["context"], tokens, self.mode)
+            forced = self.family.forced(features, context, tokens, self.mode)
         return Answer(output.prediction, output.logits, forced)
 
 

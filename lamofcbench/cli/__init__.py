@@ -20,10 +20,13 @@ VERBS = Registry(
     {
         "bench": "lamofcbench.cli.bench:bench",
         "calibrate": "lamofcbench.cli.calibrate:calibrate",
+        "check": "lamofcbench.cli.check:check",
+        "compare": "lamofcbench.cli.compare:compare",
         "decode": "lamofcbench.cli.decode:decode",
         "encode": "lamofcbench.cli.encode:encode",
         "info": "lamofcbench.cli.info:info",
         "list": "lamofcbench.cli.list:list_",
+        "plot": "lamofcbench.cli.plot:plot",
         "score": "lamofcbench.cli.score:score",
         "train": "lamofcbench.cli.train:train",
         "verify": "lamofcbench.cli.verify:verify",

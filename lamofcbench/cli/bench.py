@@ -54,6 +54,12 @@ def _print(rows: Sequence[dict[str, Any]]) -> None:
     show_default=True,
     help="To what codecs that are fitted are: own, or family.",
 )
+@click.option(
+    "--inputs",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="Raw inputs of `python -m extraction.inputs`, which --codec input:format=jpeg,quality=80 "
+    "and its like need: the input coded, then the whole model.",
+)
 @click.option("--grid", is_flag=True, help="Run all codecs of the project's grid, too.")
 @click.option(
     "--out", type=click.Path(dir_okay=False, path_type=Path), help="Write all results here."
@@ -105,6 +111,7 @@ def bench(
 
     from lamofcbench.bench.board import run_board
     from lamofcbench.bench.grid import grid_codecs
+    from lamofcbench.bench.input_codec import InputCodec, is_input
     from lamofcbench.bench.plan import BenchRequest
     from lamofcbench.bench.select import configs_and_modes
     from lamofcbench.bench.targets import parse_target
@@ -116,7 +123,10 @@ def bench(
     if not codecs:
         raise click.UsageError("name codecs with --codec, or run the project's grid with --grid")
     for text in codecs:
-        load_codec(text)
+        if is_input(text):
+            InputCodec.parse(text)
+        else:
+            load_codec(text)
     for text in targets:
         parse_target(text)
     chosen = configs_and_modes(configs, mode, archive, more["profile"])

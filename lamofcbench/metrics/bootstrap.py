@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["RESAMPLES", "Interval", "Rows", "Totals", "interval", "resampled"]
+__all__ = ["LEVEL", "RESAMPLES", "Interval", "Rows", "Totals", "interval", "resampled"]
 
 RESAMPLES = 1000
 LEVEL = 0.95

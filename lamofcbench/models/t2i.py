@@ -313,7 +313,7 @@ class T2i(Family):
         digest = hashlib.sha256(f"{self.generation.seed}\n{prompt}\n".encode())
         digest.update(edges.tobytes())
         # 62 bits, so that it and its successor fit int64.
-        seed = int.from_bytes(digest.digest()[:8], "little") >> 2
+        seed = int(inputs.get("seed", int.from_bytes(digest.digest()[:8], "little") >> 2))
         control = torch.from_numpy(edges).float().repeat(1, 3, 1, 1)
         control = control * self.generation.control_gain + self.generation.control_offset
         return prompt, control.to(self._device, self._vae.dtype), seed

@@ -142,7 +142,7 @@ def _label(panels: Sequence[Any], row: Any) -> None:
     names = (
         "relative MSE (error energy / energy)",
         f"fidelity to the uncoded model: {row['headline']}",
-        f"score: {row['metric']}{UNITS.get(row['metric'], '')}",
+        f"score: {row['metric'] or 'none'}{UNITS.get(row['metric'], '')}",
     )
     for panel, name in zip(panels, names, strict=True):
         panel.set_xscale("log", base=2)

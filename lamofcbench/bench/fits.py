@@ -11,7 +11,7 @@ from lamofcbench.dataset import load_dataset
 from lamofcbench.errors import UnknownNameError
 from lamofcbench.spec import load_scenario
 
-__all__ = ["FITS", "fit_codec"]
+__all__ = ["FITS", "FITTED_ON", "fit_codec"]
 
 FITS = ("own", "family")
 FITTED_ON = {
@@ -36,7 +36,8 @@ def fit_codec(
         archive: as for `load_dataset`.
         config: whose features will be coded.
         profile: as for `load_dataset`.
-        mode: whose keys; the first without one. A family's config is fitted on all of its keys.
+        mode: whose keys; the first without one, all keys for ``all``. A family's config is fitted
+            on all of its keys.
 
     Raises:
         UnknownNameError: no such fit.
@@ -46,7 +47,8 @@ def fit_codec(
         raise UnknownNameError("fit", fit, FITS)
     source = config if fit == "own" else FITTED_ON[load_scenario(config).family]
     dataset = load_dataset(archive, source, profile=profile, split="calibration")
-    own = dataset.manifest.declaration.mode(mode).keys if source == config else ()
+    whole = mode == "all" or source != config
+    own = () if whole else dataset.manifest.declaration.mode(mode).keys
     keys = list(own) or dataset.keys
     common = held(dataset, keys)
 

@@ -10,14 +10,15 @@ import torch
 from lamofcbench.bench.input_codec import InputCodec
 from lamofcbench.bench.input_files import InputFolder
 from lamofcbench.bench.points import Features
-from lamofcbench.bench.rates import Held, distortions
+from lamofcbench.bench.rates import Held, distortions, held
+from lamofcbench.bench.timing import median_seconds
 from lamofcbench.dataset import FeatureDataset
 from lamofcbench.errors import SampleError
 from lamofcbench.models import load_family
 from lamofcbench.models.base import Family
 from lamofcbench.spec import load_scenario
 
-__all__ = ["InputPoint", "input_point"]
+__all__ = ["InputPoint", "front_seconds", "input_point"]
 
 SEED = "seed"
 """Context that is drawn for a sample, not made of its input: it stays as it was."""
@@ -123,3 +124,20 @@ def input_point(
         if SEED in item["context"]:
             seeds[item["id"]] = int(item["context"][SEED])
     return InputPoint(text, codec, inputs, sources, seeds, family, common)
+
+
+def front_seconds(folder: Path, dataset: FeatureDataset, device: str) -> float:
+    """Median time of the front half on the input of the first sample.
+
+    Args:
+        folder: as for `input_point`, as the rest.
+        dataset: the samples.
+        device: where the front half runs.
+    """
+    keys = dataset.manifest.declaration.mode(None).keys
+    point = input_point("input:format=raw", folder, dataset, held(dataset, keys), device)
+    item = dataset[0]
+    inputs = dict(point.inputs.parts(item["id"], point.sources[item["id"]]))
+    if item["id"] in point.seeds:
+        inputs[SEED] = point.seeds[item["id"]]
+    return median_seconds(lambda: point.family.front(inputs), device)

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 import torch
 
 from lamofcbench.bench.points import Features
+from lamofcbench.bench.reference import REFERENCE_FIGURES, ReferenceAccount
 from lamofcbench.bitstream import Bitstream, read_bitstream
 from lamofcbench.codecs.base import Codec
 from lamofcbench.dataset import FeatureDataset
@@ -31,11 +32,12 @@ RATE_FIGURES = (
     Figure("cosine", mean),
     *(Figure(f"bpfp_amortised_{n}", mean, higher_is_better=False) for n in AMORTISED),
     Figure("artefact_bytes", mean, higher_is_better=False),
+    *REFERENCE_FIGURES,
 )
 """Bits per feature point (mean over samples, pooled, and of everything), the same weighed by the
 declared dtypes, ratio of the captured bytes to the coded ones; mean squared error over elements,
 mean over keys of squared error to energy, mean over keys of the cosine; the rate with the artefact
-shared out over 100 and 1,000 samples, and its size."""
+shared out over 100 and 1,000 samples, and its size; the reference's own accounting."""
 FULL_BITS = 32
 _BITS = {"bfloat16": 16, "float16": 16, "float32": 32, "float64": 64}
 SHARED_AXIS = "token"
@@ -139,12 +141,14 @@ class CodedPoint:
         held: what is not coded.
         label: its name in tables.
         artefact_bytes: size of what its decoder holds besides.
+        reference: accounts for whole samples as the reference does; none for codecs that it hasn't.
     """
 
     codec: Codec
     held: Held
     label: str = ""
     artefact_bytes: int = 0
+    reference: ReferenceAccount | None = None
     _numbers: dict[str, list[float]] = field(default_factory=dict)
 
     @property
@@ -178,6 +182,7 @@ class CodedPoint:
                 for count in AMORTISED
             },
             "artefact_bytes": [float(self.artefact_bytes)],
+            **(self.reference(sample) if self.reference is not None else {}),
         }
         return self.held.restored(decoded, features)
 

@@ -11,7 +11,7 @@ or, for one row alone, ``<folder>/<sample id>.lmfb``, as `lamofcbench encode` wr
 import math
 import urllib.parse
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +38,7 @@ EXACT = ("bpfp", "bpfp_pool", "bpfp_all", "ebpfp", "ratio", "artefact_bytes")
 ROUNDING = 1e-9
 """Lengths and counts may differ by the order of a sum, no more."""
 TOLERANCE = 1e-6
-SAFE = ":=,@.-_+"
+SAFE = ":=,@.-_+#"
 
 
 @dataclass(frozen=True)
@@ -211,6 +211,9 @@ class Checker:
             return Checked(row, error=str(error))
         again = self._row(place, coded, row["provenance"])
         again["codec"] = first.codec
+        if not math.isfinite(place.chance):
+            # Where nothing scores by guessing, the board says what no features at all score.
+            del again["chance"]
         return self._compared(row, again, place.held)
 
     def _place(self, result: Result) -> _Place:
@@ -249,7 +252,7 @@ class Checker:
         return self._artefacts[stream.artefact]
 
     def _row(self, place: _Place, coded: Measured, said: Mapping[str, Any]) -> dict[str, Any]:
-        setup, results = place.setup, [place.uncoded, coded]
+        setup, results = place.setup, [replace(place.uncoded, figures={}), coded]
         measured(
             results,
             setup.score,
@@ -258,8 +261,8 @@ class Checker:
             seed=int(said["bootstrap_seed"]),
             resamples=int(said["bootstrap_resamples"]),
         )
-        parts = (setup.mode, setup.keys, results, setup.score, setup.fidelity, place.chance)
-        return result_rows(place.dataset.manifest, *parts)[1]
+        parts = (setup.mode, setup.keys, results, setup.score or setup.no_score)
+        return result_rows(place.dataset.manifest, *parts, setup.fidelity, place.chance)[1]
 
     def _compared(self, row: Mapping[str, Any], again: Mapping[str, Any], common: Held) -> Checked:
         # The bitstreams leave out what is held, so they don't tell what coding it would cost.

@@ -64,7 +64,7 @@ class Runner:
         dataset: FeatureDataset,
         family: Family,
         mode: str,
-        score: Score,
+        score: Score | None,
         fidelity: Fidelity,
         inspector: Inspector | None = None,
     ) -> None:
@@ -74,7 +74,7 @@ class Runner:
             dataset: an archive's samples; those of one split.
             family: the model, with the half that the mode needs.
             mode: whose keys are decoded and injected.
-            score: against references.
+            score: against references; None where it cannot be had.
             fidelity: against the uncoded answers.
             inspector: see `Inspector`.
         """
@@ -130,8 +130,9 @@ class Runner:
         context = point.context() if isinstance(point, Contextual) else item["context"]
         answer = self._answer(item, features, context)
         numbers = dict(self.fidelity.compare(uncoded, answer))
-        inspected = answer if self._inspector is None else self._inspector(uncoded, answer)
-        numbers |= self.score.measure(inspected, item["reference"], item["context"])
+        if self.score is not None:
+            inspected = answer if self._inspector is None else self._inspector(uncoded, answer)
+            numbers |= self.score.measure(inspected, item["reference"], item["context"])
         return {**numbers, **(point.numbers() if isinstance(point, Counting) else {})}
 
     def _answer(
@@ -150,7 +151,7 @@ class Runner:
 
 def measured(
     results: Sequence[Measured],
-    score: Score,
+    score: Score | None,
     fidelity: Fidelity,
     *,
     figures: Sequence[Figure] = (),
@@ -160,7 +161,7 @@ def measured(
     """Total the rows that `Runner.run` gives, with paired bootstrap intervals.
 
     Args:
-        results: the uncoded one first.
+        results: the uncoded one first; those that have totals keep them.
         score: as for `Runner`.
         fidelity: as for `Runner`.
         figures: of what points count themselves.
@@ -170,7 +171,9 @@ def measured(
     uncoded = results[0]
     weights = resampled(len(uncoded.samples), seed, resamples)
     for result in results:
-        for figure in (*score.figures, *fidelity.figures, *figures):
+        if result.figures:
+            continue
+        for figure in (*(score.figures if score else ()), *fidelity.figures, *figures):
             if figure.name in result.rows:
                 result.figures[figure.name] = interval(
                     figure.totals,
@@ -178,6 +181,8 @@ def measured(
                     weights,
                     recentred=figure.recentred,
                 )
+        if score is None:
+            continue
         first = score.figures[0]
         worse = interval(
             first.totals,

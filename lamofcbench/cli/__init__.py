@@ -28,6 +28,7 @@ VERBS = Registry(
         "list": "lamofcbench.cli.list:list_",
         "plot": "lamofcbench.cli.plot:plot",
         "score": "lamofcbench.cli.score:score",
+        "train": "lamofcbench.cli.train:train",
         "verify": "lamofcbench.cli.verify:verify",
     },
 )

@@ -38,12 +38,17 @@ class Codec(ABC):
         name: as in bitstreams and results.
         lossless: whether every bit comes back, NaN payloads and signed zeros too.
         fitted: whether it needs an artefact.
+        ladder: the parameter that sets the rate, and its values from the lowest rate to the
+            highest; None for a codec with one rate.
+        trained: whether a calibration set is too little to make that artefact of.
         artefact: sha256 of what a decoder must hold besides the bitstream; empty for nothing.
     """
 
     name: ClassVar[str]
     lossless: ClassVar[bool] = False
     fitted: ClassVar[bool] = False
+    ladder: ClassVar[tuple[str, tuple[str, ...]] | None] = None
+    trained: ClassVar[bool] = False
     artefact: bytes = b""
 
     @classmethod
@@ -93,6 +98,13 @@ class Codec(ABC):
         Raises:
             BitstreamError: the payload is malformed.
         """
+
+    def string_bytes(self, payload: bytes) -> int | None:
+        """Bytes of a payload that an entropy coder made, side information left out.
+
+        The benchmark's published code counts these alone. None where they are not told apart.
+        """
+        return None
 
     def encode(self, features: Features, axes: Axes) -> bytes:
         """Code one sample.

@@ -13,13 +13,29 @@ from lamofcbench.bitstream import Bitstream, Coded, read_bitstream, write_bitstr
 from lamofcbench.codecs import codecs, decode_sample, parse_codec
 from lamofcbench.codecs.artefact import Artefact
 from lamofcbench.codecs.base import Codec
+from lamofcbench.codecs.learned.base import Learned
 from lamofcbench.errors import BitstreamError, SampleError, UnknownNameError
+from tests.learned import need_compressai
 
-AXES = {"cache": ("head", "token", "dim"), "output": ("token", "dim"), "vector": ("dim",)}
+CACHE = ("head", "token", "dim")
+AXES = {
+    **{"layer.0.k_cache": CACHE, "layer.0.v_cache": CACHE},
+    **{"output": ("token", "dim"), "vector": ("dim",)},
+}
 NAMES = list(codecs())
 LOSSLESS = [name for name in NAMES if parse_codec(name).lossless]
 LOSSY = [name for name in NAMES if name not in LOSSLESS]
+TRAINED = [name for name in NAMES if parse_codec(name).trained]
+SMALL = dict.fromkeys(TRAINED, ":n=4,m=6")
+"""Networks are tested small and untrained: what they decode to has the right shape, no more."""
 DTYPES = [torch.bfloat16, torch.float16, torch.float32]
+
+
+@pytest.fixture(autouse=True)
+def outside_programs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Stand-ins for an encoder and a decoder that no package brings: they copy."""
+    for variable in ("LAMOFCBENCH_VVENC", "LAMOFCBENCH_VVDEC"):
+        monkeypatch.setenv(variable, str(Path(__file__).parents[1] / "copy.sh"))
 
 
 def features(dtype: torch.dtype, tokens: int = 20) -> dict[str, torch.Tensor]:
@@ -27,7 +43,8 @@ def features(dtype: torch.dtype, tokens: int = 20) -> dict[str, torch.Tensor]:
     output = torch.randn(tokens, 16, generator=random)
     output[:, 3] += 40
     return {
-        "cache": torch.randn(2, tokens, 8, generator=random).to(dtype),
+        "layer.0.k_cache": torch.randn(2, tokens, 8, generator=random).to(dtype),
+        "layer.0.v_cache": torch.randn(2, tokens, 8, generator=random).to(dtype),
         "output": output.to(dtype),
         "vector": torch.randn(24, generator=random).to(dtype),
     }
@@ -35,9 +52,12 @@ def features(dtype: torch.dtype, tokens: int = 20) -> dict[str, torch.Tensor]:
 
 def ready(name: str, given: dict[str, torch.Tensor]) -> tuple[Codec, Artefact | None]:
     """A codec, fitted to what it is to code if it must be."""
-    codec = parse_codec(name)
+    codec = parse_codec(name + SMALL.get(name, ""))
     if not codec.fitted:
         return codec, None
+    if isinstance(codec, Learned):
+        need_compressai()
+        codec.weights = codec.untrained()
     artefact = codec.fit([given], AXES)
     return parse_codec(name, artefact), artefact
 
@@ -66,7 +86,7 @@ def test_bytes_alone_give_shapes_dtypes_and_nearly_the_values(
     for key, tensor in given.items():
         assert (decoded[key].shape, decoded[key].dtype) == (tensor.shape, dtype)
         error = (decoded[key].float() - tensor.float()).square().mean()
-        assert error <= 0.01 * tensor.float().square().mean()
+        assert name in TRAINED or error <= 0.01 * tensor.float().square().mean()
     assert ready(name, given)[0].encode(given, AXES) == data
 
 
@@ -96,7 +116,7 @@ def test_lossy_refuses_what_is_not_finite(name: str, bad: float) -> None:
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_small_and_constant_tensors(name: str, dtype: torch.dtype) -> None:
     given = {
-        "cache": torch.zeros(2, 0, 8, dtype=dtype),
+        "layer.0.k_cache": torch.zeros(2, 0, 8, dtype=dtype),
         "output": torch.full((1, 1), 0.3, dtype=dtype),
         "vector": torch.full((7,), -2.0, dtype=dtype),
     }
@@ -111,7 +131,8 @@ def test_large_values_do_not_overflow(name: str) -> None:
     given = {"output": torch.tensor([[65504.0, -65504.0], [1.0, 0.0]], dtype=torch.float16)}
     decoded = there_and_back(name, given)
     assert decoded["output"].isfinite().all()
-    assert decoded["output"][0].tolist() == pytest.approx([65504, -65504], rel=0.01)
+    if name not in TRAINED:
+        assert decoded["output"][0].tolist() == pytest.approx([65504, -65504], rel=0.01)
 
 
 @pytest.mark.parametrize("name", NAMES)

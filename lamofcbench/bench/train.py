@@ -1,0 +1,116 @@
+"""Training codecs on an archive's samples."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+
+from lamofcbench.bench.rates import Held, held
+from lamofcbench.codecs.artefact import Artefact
+from lamofcbench.codecs.base import Codec
+from lamofcbench.codecs.learned.base import Learned
+from lamofcbench.codecs.learned.training import train_weights
+from lamofcbench.dataset import FeatureDataset, load_dataset
+from lamofcbench.errors import SampleError
+
+__all__ = ["TrainRequest", "train_codec"]
+
+SPLIT = "train"
+
+
+@dataclass(frozen=True)
+class TrainRequest:
+    """What to train on, and how.
+
+    Attributes:
+        configs: their names.
+        mode: whose keys; each config's first without one, all keys for ``all``.
+        archive: as for `load_dataset`.
+        profile: as for `load_dataset`.
+        steps: see `train_weights`, as for the rest.
+        lmbda: what squared error costs.
+        seed: of everything that is drawn.
+        batch: patches a step.
+        patch: their side.
+    """
+
+    configs: tuple[str, ...]
+    mode: str | None
+    archive: str
+    profile: str | None
+    steps: int
+    lmbda: float
+    seed: int = 0
+    batch: int = 8
+    patch: int = 64
+
+
+class _Samples(Sequence[dict[str, torch.Tensor]]):
+    """Samples of several data sets, without what every decoder holds."""
+
+    def __init__(self, parts: Sequence[tuple[FeatureDataset, Held]]) -> None:
+        self._parts = parts
+        self._places = [(part, i) for part in range(len(parts)) for i in range(len(parts[part][0]))]
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def __getitem__(self, place):  # type: ignore[no-untyped-def]
+        part, row = self._places[place]
+        dataset, common = self._parts[part]
+        features = dataset[row]["features"]
+        return common.without({key: features[key] for key in dataset.keys})
+
+    def __iter__(self) -> Iterator[dict[str, torch.Tensor]]:
+        return (self[place] for place in range(len(self)))
+
+
+def train_codec(
+    codec: Codec, request: TrainRequest, step: Callable[[float], object] = lambda loss: None
+) -> Artefact:
+    """Train a codec on the training split of some configs.
+
+    Args:
+        codec: one that is trained.
+        request: on what, and how.
+        step: called with each step's loss.
+
+    Returns:
+        Weights and scalings; the latter are fitted to the same samples.
+
+    Raises:
+        SampleError: the codec is not trained.
+        ArchiveNotFoundError, UnknownNameError: a config or its training split is missing.
+    """
+    if not isinstance(codec, Learned):
+        raise SampleError(f"{codec.name} is not trained; fit it with `lamofcbench calibrate`")
+    parts = []
+    for config in request.configs:
+        dataset = load_dataset(request.archive, config, profile=request.profile, split=SPLIT)
+        if request.mode != "all":
+            spec = dataset.manifest.declaration.mode(request.mode)
+            dataset.keys = [key for key in dataset.keys if key in spec.keys]
+        parts.append((dataset, held(dataset, dataset.keys)))
+    samples = _Samples(parts)
+    axes = {key: names for _, common in parts for key, names in common.axes.items()}
+    scalings = codec.fit_scalings(samples)
+    codec.weights = train_weights(
+        codec,
+        samples,
+        axes,
+        scalings,
+        steps=request.steps,
+        lmbda=request.lmbda,
+        seed=request.seed,
+        batch=request.batch,
+        patch=request.patch,
+        step=step,
+    )
+    about = {
+        "trained_on": ",".join(request.configs),
+        "mode": request.mode or "first",
+        "fit": "trained",
+        **{name: str(getattr(request, name)) for name in ("steps", "lmbda", "seed", "batch")},
+        "patch": str(request.patch),
+    }
+    return codec.make_artefact(scalings, about)

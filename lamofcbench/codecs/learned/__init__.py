@@ -1,0 +1,1 @@
+"""Codecs that are networks; their layers are CompressAI's."""

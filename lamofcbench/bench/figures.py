@@ -46,8 +46,9 @@ def save_figure(figure: Any, path: Path) -> None:
 
 def figure_path(folder: Path, board: Board, suffix: str) -> Path:
     """Where the figure of a config, profile and mode goes."""
-    mode = "".join(letter if letter.isalnum() or letter in "._" else "-" for letter in board.mode)
-    return folder / f"{board.config}.{board.profile}.{mode}.{suffix}"
+    name = f"{board.config}.{board.profile}.{board.mode}"
+    safe = "".join(letter if letter.isalnum() or letter in "._-" else "-" for letter in name)
+    return folder / f"{safe}.{suffix}"
 
 
 def plot_board(board: Board) -> Any:

@@ -38,6 +38,7 @@ EXACT = ("bpfp", "bpfp_pool", "bpfp_all", "ebpfp", "ratio", "artefact_bytes")
 ROUNDING = 1e-9
 """Lengths and counts may differ by the order of a sum, no more."""
 TOLERANCE = 1e-6
+MOST_RESAMPLES = 100_000
 SAFE = ":=,@.-_+#"
 
 
@@ -198,6 +199,7 @@ class Checker:
             LamofcError: the archive or the model is missing.
         """
         row, place = result.row, self._place(result)
+        _check_bootstrap(result)
         try:
             first = _read(bitstream_path(folder, result.samples[0]))
             artefact = self._artefact(first)
@@ -285,6 +287,20 @@ class Checker:
             return bool(said == found)
         tolerance = ROUNDING if _figure(name) in EXACT else self._tolerance
         return math.isclose(said, found, rel_tol=tolerance, abs_tol=ROUNDING)
+
+
+def _check_bootstrap(result: Result) -> None:
+    """Refuse a row that doesn't say how its intervals were drawn, or claims a great many draws."""
+    said = result.row["provenance"]
+    seed, resamples = (said.get(f"bootstrap_{name}") for name in ("seed", "resamples"))
+    if not (isinstance(seed, int) and isinstance(resamples, int)) or not (
+        seed >= 0 and 0 < resamples <= MOST_RESAMPLES
+    ):
+        raise SampleError(
+            f"{result.file}: {result.row['point']}: bootstrap_seed {seed!r} and "
+            f"bootstrap_resamples {resamples!r}: needs whole numbers, of the latter at most "
+            f"{MOST_RESAMPLES}"
+        )
 
 
 def _figure(column: str) -> str:

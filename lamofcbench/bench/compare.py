@@ -140,6 +140,8 @@ def _rate_at(board: Board, curve: Curve, target: Target, rate: str, weights: Flo
     rates = _rates(curve, rate)
     if any(value is None for value in values):
         return RateAt(None, reason=f"{target.name} was not measured")
+    if target.loss and not target.value:
+        return RateAt(None, reason="the uncoded score is 0, of which 1 % is nothing")
     total = _total(board.uncoded, target, weights)
     drawn_rates, drawn_values = [], []
     for point in curve.points:

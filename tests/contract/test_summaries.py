@@ -4,6 +4,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
 
@@ -149,3 +151,21 @@ def test_no_name_leads_a_figure_out_of_its_folder(tmp_path: Path) -> None:
     board = read_boards([path])[0]
     board.config, board.mode = "../../x", "single:0/.."
     assert figure_path(tmp_path, board, "png").parent == tmp_path
+
+
+def test_a_loss_of_nothing_is_no_target(tmp_path: Path) -> None:
+    """A distance of sets of images is 0 from the uncoded ones to themselves."""
+    path = results.write(tmp_path / "r.json", {"mine": CURVE})
+    text = path.read_text().replace('"arc-llm"', '"canny-t2i"').replace("agree_rest", "ssim")
+    rows = json.loads(text)["rows"]
+    path.write_text(json.dumps({"rows": [{**row, "score": 1 - row["score"]} for row in rows]}))
+    beside = path.with_suffix(".parquet")
+    lines = pq.read_table(beside).to_pylist()
+    for line in lines:
+        line["config"] = "canny-t2i"
+        line["figure"] = line["figure"].replace("agree_rest", "ssim")
+    pq.write_table(pa.Table.from_pylist(lines), beside)
+    found = compared(path)["mine"]["targets"]
+    assert set(found) == {"ssim", "score_loss"}
+    assert found["ssim"]["rate"] is not None
+    assert "the uncoded score is 0" in found["score_loss"]["reason"]

@@ -258,7 +258,8 @@ class Checker:
             seed=int(said["bootstrap_seed"]),
             resamples=int(said["bootstrap_resamples"]),
         )
-        parts = (setup.mode, setup.keys, results, setup.score, setup.fidelity, place.chance)
+        score = setup.score or setup.no_score
+        parts = (setup.mode, setup.keys, results, score, setup.fidelity, place.chance)
         return result_rows(place.dataset.manifest, *parts)[1]
 
     def _compared(self, row: Mapping[str, Any], again: Mapping[str, Any], common: Held) -> Checked:

@@ -46,11 +46,14 @@ class TrainRequest:
 
 
 class _Samples(Sequence[dict[str, torch.Tensor]]):
-    """Samples of several data sets, without what every decoder holds."""
+    """Samples of several data sets, as codecs are fitted to them."""
 
-    def __init__(self, parts: Sequence[tuple[FeatureDataset, Held]]) -> None:
+    def __init__(self, parts: Sequence[tuple[FeatureDataset, Held]], *, whole: bool) -> None:
         self._parts = parts
-        self._places = [(part, i) for part in range(len(parts)) for i in range(len(parts[part][0]))]
+        self._places = [
+            (part, row) for part, (found, _) in enumerate(parts) for row in range(len(found))
+        ]
+        self._whole = whole
 
     def __len__(self) -> int:
         return len(self._places)
@@ -59,7 +62,7 @@ class _Samples(Sequence[dict[str, torch.Tensor]]):
         part, row = self._places[place]
         dataset, common = self._parts[part]
         features = dataset[row]["features"]
-        return common.without({key: features[key] for key in dataset.keys})
+        return common.to_fit({key: features[key] for key in dataset.keys}, whole=self._whole)
 
     def __iter__(self) -> Iterator[dict[str, torch.Tensor]]:
         return (self[place] for place in range(len(self)))
@@ -91,14 +94,19 @@ def train_codec(
             spec = dataset.manifest.declaration.mode(request.mode)
             dataset.keys = [key for key in dataset.keys if key in spec.keys]
         parts.append((dataset, held(dataset, dataset.keys)))
-    samples = _Samples(parts)
+    samples = _Samples(parts, whole=codec.fits_whole)
     axes = {key: names for _, common in parts for key, names in common.axes.items()}
     scalings = codec.fit_scalings(samples)
+    constant = {key for _, common in parts for key in common.keys}
     codec.weights = train_weights(
         codec,
         samples,
         axes,
-        scalings,
+        {
+            key: scaling
+            for key, scaling in scalings.items()
+            if codec.fits_whole or key not in constant
+        },
         steps=request.steps,
         lmbda=request.lmbda,
         seed=request.seed,

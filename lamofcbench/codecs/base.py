@@ -39,6 +39,7 @@ class Codec(ABC):
         lossless: whether every bit comes back, NaN payloads and signed zeros too.
         fitted: whether it needs an artefact.
         trained: whether a calibration set is too little to make that artefact of.
+        fits_whole: whether it is fitted to what every decoder holds, too.
         artefact: sha256 of what a decoder must hold besides the bitstream; empty for nothing.
     """
 
@@ -46,6 +47,7 @@ class Codec(ABC):
     lossless: ClassVar[bool] = False
     fitted: ClassVar[bool] = False
     trained: ClassVar[bool] = False
+    fits_whole: ClassVar[bool] = False
     artefact: bytes = b""
 
     @classmethod

@@ -49,7 +49,7 @@ class _Patches:
     def _planes(self, sample: int, key: str) -> tuple[Plane, Plane] | None:
         if (sample, key) not in self._kept:
             for name, tensor in self._samples[sample].items():
-                if not tensor.numel():
+                if name not in self._scalings or not tensor.numel():
                     continue
                 plane = self._codec.plane(self._scalings[name], tensor, self._axes[name])
                 pair = pad(plane), pad(np.ones_like(plane))
@@ -115,7 +115,7 @@ def train_weights(
         codec: whose.
         samples: tensors by key, of the training split.
         axes: the name of each key's axes.
-        scalings: how each key is scaled.
+        scalings: how each key is scaled; keys that have none are not trained on.
         steps: of the optimiser, Adam; its rate falls to zero along half a cosine.
         lmbda: what squared error costs, of values from 0 to 255.
         seed: of weights, patches and noise.

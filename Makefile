@@ -8,7 +8,7 @@ TORCH ?= torch==2.13.0
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
-MINIATURES := ssm t2i mllm llm alm vit vit_seg vit_dep
+MINIATURES := ssm vit_seg mllm llm t2i alm vit vit_dep
 
 # How a variable of the command line becomes an option, if it is set.
 option = $(if $($(1)),--$(2) '$($(1))')
@@ -46,7 +46,7 @@ train-%: $(STAMP)
 	OMP_NUM_THREADS=1 $(BIN)/python -m extraction.tiny.$*
 
 test: $(STAMP) ## run the tests
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --dist worksteal
 
 lint: $(STAMP) ## check style and types
 	$(BIN)/ruff format --check .

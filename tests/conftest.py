@@ -1,4 +1,6 @@
 import concurrent.futures
+import fcntl
+import os
 import shutil
 import subprocess
 import sys
@@ -20,8 +22,22 @@ def pristine(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def real_archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """``./archive`` of some folder, with every config extracted, two at a time."""
-    archive = tmp_path_factory.mktemp("real") / "archive"
+    """``./archive`` of some folder, with every config extracted: once for all test processes."""
+    base = tmp_path_factory.getbasetemp()
+    shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+    archive = shared / "real" / "archive"
+    archive.parent.mkdir(exist_ok=True)
+    with (shared / "real.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not archive.is_dir():
+            unfinished = archive.with_name("unfinished")
+            extract_all(unfinished)
+            unfinished.rename(archive)
+    return archive
+
+
+def extract_all(archive: Path) -> None:
+    """Extract every config, two at a time."""
 
     def extract(config: str) -> None:
         subprocess.run(
@@ -33,7 +49,6 @@ def real_archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     with concurrent.futures.ThreadPoolExecutor(2) as pool:
         list(pool.map(extract, list_configs()))
-    return archive
 
 
 @pytest.fixture

@@ -1,26 +1,23 @@
 """The board: a grid of configs and codecs, run on all cores, and resumed where it was left.
 
-Every config and mode has a part of its own beside the results, rewritten after each codec. A part
-whose rows were made of the same features, codec, samples and seed is taken over as it is.
+Every config and mode has a part of its own beside the results, rewritten after each point. Rows of
+a part, or of earlier results, that were made of the same features, samples and seed under the same
+conditions are taken over as they are.
 """
 
 import concurrent.futures
-import functools
 import json
 import multiprocessing
 import shutil
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
 
-from lamofcbench.bench.fits import fit_codec
-from lamofcbench.bench.points import Point, Uncoded
-from lamofcbench.bench.rates import RATE_FIGURES, CodedPoint, Held, held
-from lamofcbench.bench.reference import reference_account
+from lamofcbench.bench.plan import BenchRequest, Plan
+from lamofcbench.bench.rates import RATE_FIGURES, CodedPoint
 from lamofcbench.bench.results import (
     merge_results,
     provenance,
@@ -29,106 +26,83 @@ from lamofcbench.bench.results import (
     write_results,
 )
 from lamofcbench.bench.scoring import Measured, measured
-from lamofcbench.bench.setup import set_up
-from lamofcbench.codecs import load_codec, parse_codec
-from lamofcbench.dataset import FeatureDataset, load_dataset
+from lamofcbench.bench.setup import Setup, set_up
+from lamofcbench.bench.targets import Unreached
+from lamofcbench.bench.timing import TIME_COLUMNS, latency, median_seconds, time_codec
+from lamofcbench.dataset import load_dataset
 from lamofcbench.errors import SampleError
 from lamofcbench.metrics.bootstrap import RESAMPLES
 
-__all__ = ["BenchRequest", "run_board"]
+__all__ = ["run_board", "run_part"]
 
-
-@dataclass(frozen=True)
-class BenchRequest:
-    """One config and mode of the board.
-
-    Attributes:
-        config: its name.
-        codecs: as for `parse_codec`.
-        fits: for codecs that are fitted, to what: see `fit_codec`.
-        mode: whose keys are coded; the first without one.
-        archive: as for `load_dataset`.
-        profile: as for `load_dataset`.
-        samples: as for `load_dataset`.
-        seed: of the bootstrap.
-        device: where the model runs.
-    """
-
-    config: str
-    codecs: tuple[str, ...]
-    fits: tuple[str, ...]
-    mode: str | None
-    archive: str
-    profile: str | None
-    samples: str | None
-    seed: int
-    device: str
+OWN_COLUMNS = {"codec", "params", "fit", "target", "artefact_sha256", *TIME_COLUMNS}
+"""Columns that are not made of samples' numbers."""
 
 
 def _part(folder: Path, request: BenchRequest) -> Path:
     return folder / f"{request.config}.{request.mode or 'default'}.json"
 
 
-def _finished(path: Path, same: dict[str, Any]) -> tuple[list[dict[str, Any]], list[Measured]]:
-    """Rows of a part that were made under the same conditions, with their samples' numbers."""
+def _parts(out: Path) -> Path:
+    return out.with_suffix(".parts")
+
+
+def _rows(path: Path) -> list[dict[str, Any]]:
     if not (path.is_file() and samples_path(path).is_file()):
-        return [], []
-    rows = [
-        row
-        for row in json.loads(path.read_text("utf-8"))["rows"]
-        if all(row["provenance"].get(name) == value for name, value in same.items())
-    ]
-    kept: dict[str, dict[str, dict[str, list[float]]]] = {}
-    for line in pq.read_table(samples_path(path)).to_pylist():
-        figures = kept.setdefault(line["point"], {})
-        figures.setdefault(line["figure"], {})[line["sample"]] = line["numbers"]
-    results = []
-    for row in rows:
-        figures = kept[row["point"]]
-        samples = list(next(iter(figures.values())))
-        stacks = {n: np.array([found[s] for s in samples]) for n, found in figures.items()}
-        results.append(Measured(row["point"], samples, stacks))
-    return rows, results
+        return []
+    rows: list[dict[str, Any]] = json.loads(path.read_text("utf-8"))["rows"]
+    return rows
 
 
-def _points(
-    request: BenchRequest, common: Held, dataset: FeatureDataset, ids: list[str]
-) -> Iterator[tuple[str, Callable[[], Point]]]:
-    """Names of a request's points, and what makes each: fitting takes time."""
-    yield "uncoded", Uncoded
-    for text in request.codecs:
-        codec, artefact = load_codec(text)
-        if artefact is not None:
-            # Files of one name are told apart by their content.
-            spec, _, path = text.partition("@")
-            kind = artefact.about.get("fit", "own")
-            label = f"{spec}@{kind}:{Path(path).stem}#{artefact.sha256.hex()[:8]}"
-            account = reference_account(dataset, ids, codec)
-            made = functools.partial(CodedPoint, codec, common, label, len(artefact.data), account)
-            yield label, made
+def _finished(
+    paths: Iterable[Path], same: Mapping[str, Any], samples: Sequence[str]
+) -> tuple[list[Measured], dict[str, dict[str, Any]]]:
+    """Find results that need not be made again.
+
+    Args:
+        paths: of results files; the first that has a point counts.
+        same: columns that their rows must repeat.
+        samples: ids that they must be of.
+
+    Returns:
+        The results, without totals; and each point's own columns.
+    """
+    found: dict[str, Measured] = {}
+    columns: dict[str, dict[str, Any]] = {}
+    for path in paths:
+        wanted = {
+            row["point"]: row
+            for row in _rows(path)
+            if all(row.get(name) == value for name, value in same.items())
+            and row["point"] not in found
+        }
+        if not wanted:
             continue
-        for fit in request.fits if codec.fitted else ("",):
-            label = f"{text}@{fit}" if fit else text
-            yield label, functools.partial(_coded, request, common, text, fit, label)
+        where = [(name, "==", same[name]) for name in ("config", "profile", "mode")]
+        kept: dict[str, dict[str, dict[str, list[float]]]] = {}
+        for line in pq.read_table(samples_path(path), filters=where).to_pylist():
+            figures = kept.setdefault(line["point"], {})
+            figures.setdefault(line["figure"], {})[line["sample"]] = line["numbers"]
+        for point, row in wanted.items():
+            figures = kept.get(point, {})
+            if not figures or list(next(iter(figures.values()))) != list(samples):
+                continue
+            stacks = {n: np.array([rows[s] for s in samples]) for n, rows in figures.items()}
+            found[point] = Measured(point, list(samples), stacks)
+            columns[point] = {name: row[name] for name in row if name in OWN_COLUMNS}
+    return list(found.values()), columns
 
 
-def _coded(request: BenchRequest, common: Held, text: str, fit: str, label: str) -> CodedPoint:
-    if not fit:
-        return CodedPoint(parse_codec(text), common, label)
-    where = (request.archive, request.config, request.profile, request.mode)
-    artefact = fit_codec(parse_codec(text), fit, *where)
-    return CodedPoint(parse_codec(text, artefact), common, label, len(artefact.data))
-
-
-def run_part(request: BenchRequest, folder: Path) -> Path:
+def run_part(request: BenchRequest, folder: Path, earlier: Path) -> list[str]:
     """Run one config and mode, and leave its part.
 
     Args:
         request: what to run.
         folder: where parts are kept.
+        earlier: results that may have some of the points.
 
     Returns:
-        The part's path.
+        What was left out, and why: a line each.
     """
     dataset = load_dataset(
         request.archive, request.config, profile=request.profile, samples=request.samples
@@ -137,17 +111,16 @@ def run_part(request: BenchRequest, folder: Path) -> Path:
         raise SampleError(f"{request.config}: no samples: choose some with --samples")
     setup = set_up(dataset, request.mode, request.device)
     runner, chance = setup.runner(dataset), setup.chance(dataset)
-    ids = [item["id"] for item in dataset]
-    same = provenance(dataset.manifest, request.seed, RESAMPLES)
+    source = provenance(dataset.manifest, request.seed, RESAMPLES)
+    same = {"config": dataset.config, "profile": dataset.profile, "mode": setup.mode}
     path = _part(folder, request)
-    _, results = _finished(path, same)
-    results = [result for result in results if result.samples == ids]
+    results, columns = _finished(
+        (path, earlier), {**same, "provenance": source}, [item["id"] for item in dataset]
+    )
     done = {result.point for result in results}
-    common = held(dataset, setup.keys)
-    for label, point in _points(request, common, dataset, ids):
-        if label in done:
-            continue
-        results.append(runner.run(point()))
+    left_out: list[str] = []
+
+    def write() -> None:
         # The uncoded result first, for the others are measured against it.
         results.sort(key=lambda result: result.point != "uncoded")
         measured(results, setup.score, setup.fidelity, figures=RATE_FIGURES, seed=request.seed)
@@ -156,52 +129,77 @@ def run_part(request: BenchRequest, folder: Path) -> Path:
             setup.mode,
             setup.keys,
             results,
-            setup.score,
+            setup.score or setup.no_score,
             setup.fidelity,
             chance,
-            provenance=same,
+            provenance=source,
         )
-        for row in rows:
-            text, _, fit = row["point"].partition("@")
-            name, _, parameters = text.partition(":")
-            fit = fit.partition(":")[0]
-            row |= {"codec": name, "params": parameters, "fit": fit or "none"}
-        write_results(path, rows, results)
-    return path
+        write_results(path, [row | columns[row["point"]] for row in rows], results)
+
+    for planned in Plan(request, setup, dataset):
+        again = request.timed and planned.coded and "link_10" not in columns.get(planned.label, {})
+        if planned.label in done and not again:
+            continue
+        try:
+            point, said = planned.make()
+        except Unreached as error:
+            left_out.append(f"{request.config}: {error}")
+            continue
+        if planned.label not in done:
+            results.append(runner.run(point))
+        if request.timed and isinstance(point, CodedPoint):
+            said |= _timed(point, dataset[0], setup, request.device)
+        columns[planned.label] = said
+        write()
+    write()
+    return left_out
+
+
+def _timed(point: CodedPoint, item: Mapping[str, Any], setup: Setup, device: str) -> dict[str, Any]:
+    features = {key: item["features"][key] for key in setup.keys}
+    found = time_codec(point.codec, features, point.held, device)
+    back = median_seconds(lambda: setup.family.back(features, item["context"], setup.mode), device)
+    return {**found, **latency(found, None, back)}
 
 
 def run_board(
-    requests: Sequence[BenchRequest],
-    out: Path,
+    requests: Sequence[tuple[BenchRequest, Path]],
     workers: int,
     step: Callable[[], object] = lambda: None,
-) -> list[dict[str, Any]]:
+) -> tuple[list[dict[str, Any]], list[str]]:
     """Run a board and write its results.
 
+    Results that are there already grow: rows of other configs and modes stay.
+
     Args:
-        requests: one per config and mode.
-        out: the results' JSON file; per-sample rows lie beside it as Parquet, parts in a folder
-            beside it until all are done.
+        requests: one per config and mode, each with the results' JSON file that it goes to;
+            per-sample rows lie beside that as Parquet, parts in a folder until all are done.
         workers: how many to run at a time.
         step: called after each.
 
     Returns:
-        All rows.
+        All rows; and what was left out, and why.
     """
-    folder = out.with_suffix(".parts")
-    folder.mkdir(parents=True, exist_ok=True)
+    outs: dict[Path, list[Path]] = {}
+    for request, out in requests:
+        folder = _parts(out)
+        folder.mkdir(parents=True, exist_ok=True)
+        outs.setdefault(out, []).append(_part(folder, request))
+    left_out: list[str] = []
     if workers == 1 or len(requests) == 1:
-        for request in requests:
-            run_part(request, folder)
+        for request, out in requests:
+            left_out += run_part(request, _parts(out), out)
             step()
     else:
         # Fresh processes: torch's threads do not survive a fork.
         context = multiprocessing.get_context("spawn")
         with concurrent.futures.ProcessPoolExecutor(workers, context) as pool:
-            futures = [pool.submit(run_part, request, folder) for request in requests]
+            futures = [pool.submit(run_part, one, _parts(out), out) for one, out in requests]
             for future in concurrent.futures.as_completed(futures):
-                future.result()
+                left_out += future.result()
                 step()
-    rows = merge_results(out, [_part(folder, request) for request in requests])
-    shutil.rmtree(folder)
-    return rows
+    rows: list[dict[str, Any]] = []
+    for out, parts in outs.items():
+        rows += merge_results(out, parts)
+        shutil.rmtree(_parts(out))
+    return rows, left_out

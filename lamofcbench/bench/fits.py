@@ -11,7 +11,7 @@ from lamofcbench.dataset import load_dataset
 from lamofcbench.errors import UnknownNameError
 from lamofcbench.spec import load_scenario
 
-__all__ = ["FITS", "fit_codec"]
+__all__ = ["FITS", "FITTED_ON", "fit_codec"]
 
 FITS = ("own", "family")
 FITTED_ON = {

@@ -56,6 +56,10 @@ def _columns(name: str, found: Interval | None) -> dict[str, float | None]:
     return {column: _number(value) for column, value in ends.items()}
 
 
+def _first(score: Score | str, result: Measured) -> Interval | None:
+    return None if isinstance(score, str) else result.figures[score.figures[0].name]
+
+
 def _number(value: float) -> float | None:
     """A number as JSON can hold it."""
     return value if math.isfinite(value) else None
@@ -66,7 +70,7 @@ def result_rows(
     mode: str,
     keys: Sequence[str],
     results: Sequence[Measured],
-    score: Score,
+    score: Score | str,
     fidelity: Fidelity,
     chance: float,
     **more: Any,
@@ -78,7 +82,7 @@ def result_rows(
         mode: whose keys were injected.
         keys: those.
         results: with their totals.
-        score: against references.
+        score: against references, or why there is none.
         fidelity: against the uncoded answers.
         chance: the score of an answer that never looks.
         **more: further columns, the same in all rows.
@@ -97,10 +101,11 @@ def result_rows(
             "keys": list(keys),
             "point": result.point,
             "samples": len(result.samples),
-            "metric": score.figures[0].name,
+            "metric": None if isinstance(score, str) else score.figures[0].name,
+            "no_score": score if isinstance(score, str) else None,
             "chance": _number(chance),
             "headline": top.name,
-            **_columns("score", result.figures[score.figures[0].name]),
+            **_columns("score", _first(score, result)),
             **_columns("score_loss", result.loss),
             **_columns("fidelity", result.figures[top.name]),
         }
@@ -155,11 +160,20 @@ def _write_rows(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
 def merge_results(path: Path, parts: Sequence[Path]) -> list[dict[str, Any]]:
     """Write the rows of several results files into one, and their samples' numbers beside it.
 
+    Rows that are there already stay, but for those of a config, profile and mode of the parts.
+
     Returns:
         The rows.
     """
     rows = [row for part in parts for row in json.loads(part.read_text("utf-8"))["rows"]]
     tables = [pq.read_table(samples_path(part)) for part in parts]
+    made = {tuple(row[name] for name in SAME[:3]) for row in rows}
+    if path.is_file() and samples_path(path).is_file():
+        old = json.loads(path.read_text("utf-8"))["rows"]
+        rows = [row for row in old if tuple(row[name] for name in SAME[:3]) not in made] + rows
+        table = pq.read_table(samples_path(path))
+        keys = zip(*(table[name].to_pylist() for name in SAME[:3]), strict=True)
+        tables.insert(0, table.filter(pa.array([key not in made for key in keys], pa.bool_())))
     pq.write_table(pa.concat_tables(tables), samples_path(path))
     _write_rows(path, rows)
     return rows

@@ -88,13 +88,14 @@ def score_config(
     setup = set_up(dataset, request.mode, request.device)
     score, fidelity = setup.score, setup.fidelity
     chance = setup.chance(dataset)
-    if math.isnan(chance):
+    zeroed_stands_for_chance = score is not None and math.isnan(chance)
+    if zeroed_stands_for_chance:
         points.append(Zeroed())
     runner = setup.runner(dataset)
     step = start(len(dataset) * (len(points) + 1))
     results = [runner.run(point, step) for point in (Uncoded(), *points)]
     measured(results, score, fidelity, seed=request.seed)
-    if math.isnan(chance):
+    if score is not None and zeroed_stands_for_chance:
         # Nothing scores by guessing here, so what is made of no features at all stands for it.
         chance = results[-1].figures[score.figures[0].name].value
     rows = result_rows(
@@ -102,7 +103,7 @@ def score_config(
         setup.mode,
         setup.keys,
         results,
-        score,
+        score or setup.no_score,
         fidelity,
         chance,
         provenance=provenance(dataset.manifest, request.seed, RESAMPLES),

@@ -64,7 +64,7 @@ class Runner:
         dataset: FeatureDataset,
         family: Family,
         mode: str,
-        score: Score,
+        score: Score | None,
         fidelity: Fidelity,
         inspector: Inspector | None = None,
     ) -> None:
@@ -74,7 +74,7 @@ class Runner:
             dataset: an archive's samples; those of one split.
             family: the model, with the half that the mode needs.
             mode: whose keys are decoded and injected.
-            score: against references.
+            score: against references; None where it cannot be had.
             fidelity: against the uncoded answers.
             inspector: see `Inspector`.
         """
@@ -129,8 +129,9 @@ class Runner:
         features = checked(point(sample, dict(stored)), stored)
         answer = self._answer(item, features)
         numbers = dict(self.fidelity.compare(uncoded, answer))
-        inspected = answer if self._inspector is None else self._inspector(uncoded, answer)
-        numbers |= self.score.measure(inspected, item["reference"], item["context"])
+        if self.score is not None:
+            inspected = answer if self._inspector is None else self._inspector(uncoded, answer)
+            numbers |= self.score.measure(inspected, item["reference"], item["context"])
         return {**numbers, **(point.numbers() if isinstance(point, Counting) else {})}
 
     def _answer(self, item: Mapping[str, Any], features: Mapping[str, torch.Tensor]) -> Answer:
@@ -144,7 +145,7 @@ class Runner:
 
 def measured(
     results: Sequence[Measured],
-    score: Score,
+    score: Score | None,
     fidelity: Fidelity,
     *,
     figures: Sequence[Figure] = (),
@@ -154,7 +155,7 @@ def measured(
     """Total the rows that `Runner.run` gives, with paired bootstrap intervals.
 
     Args:
-        results: the uncoded one first.
+        results: the uncoded one first; those that have totals keep them.
         score: as for `Runner`.
         fidelity: as for `Runner`.
         figures: of what points count themselves.
@@ -164,7 +165,9 @@ def measured(
     uncoded = results[0]
     weights = resampled(len(uncoded.samples), seed, resamples)
     for result in results:
-        for figure in (*score.figures, *fidelity.figures, *figures):
+        if result.figures:
+            continue
+        for figure in (*(score.figures if score else ()), *fidelity.figures, *figures):
             if figure.name in result.rows:
                 result.figures[figure.name] = interval(
                     figure.totals,
@@ -172,6 +175,8 @@ def measured(
                     weights,
                     recentred=figure.recentred,
                 )
+        if score is None:
+            continue
         first = score.figures[0]
         worse = interval(
             first.totals,

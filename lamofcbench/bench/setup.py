@@ -1,5 +1,6 @@
 """Putting together what scoring one config needs: model, score, fidelity."""
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -16,6 +17,12 @@ from lamofcbench.spec import ProfileSpec, load_scenario
 __all__ = ["Setup", "set_up"]
 
 
+NO_INCEPTION = (
+    "the Fréchet distance needs Inception's weights, which no package ships: images are compared "
+    "by their fidelity alone"
+)
+
+
 @dataclass(frozen=True)
 class Setup:
     """What scoring one config in one mode takes.
@@ -24,7 +31,8 @@ class Setup:
         family: the model.
         mode: its name.
         keys: the mode's.
-        score: against references.
+        score: against references; None where it cannot be had.
+        no_score: why, then.
         fidelity: against the uncoded answers.
         inspector: what the score needs of an answer besides; see `Inspector`.
     """
@@ -32,7 +40,8 @@ class Setup:
     family: Family
     mode: str
     keys: tuple[str, ...]
-    score: Score
+    score: Score | None
+    no_score: str
     fidelity: Fidelity
     inspector: Inspector | None
 
@@ -41,7 +50,12 @@ class Setup:
         return Runner(dataset, self.family, self.mode, self.score, self.fidelity, self.inspector)
 
     def chance(self, dataset: FeatureDataset) -> float:
-        """The score of an answer that never looks at the input, on these samples."""
+        """The score of an answer that never looks at the input, on these samples.
+
+        Not a number where nothing scores by guessing, or where there is no score.
+        """
+        if self.score is None:
+            return math.nan
         try:
             return self.score.chance([(item["reference"], item["context"]) for item in dataset])
         except SampleError as error:
@@ -74,13 +88,16 @@ def set_up(dataset: FeatureDataset, mode: str | None = None, device: str = "cpu"
             f"{profile.model.id}: not the weights that made {dataset.store}; "
             f"extract it again: make extract SCENARIO={dataset.config}"
         )
+    images = scenario.metric == "fid"
+    no_score = NO_INCEPTION if images and dataset.profile != "tiny" else ""
     return Setup(
         family=family,
         mode=name,
         keys=spec.keys,
-        score=load_score(scenario.metric, dataset.config, dataset.profile),
+        score=None if no_score else load_score(scenario.metric, dataset.config, dataset.profile),
+        no_score=no_score,
         fidelity=load_fidelity(scenario.metric),
-        inspector=_image_inspector(dataset.profile) if scenario.metric == "fid" else None,
+        inspector=_image_inspector() if images and not no_score else None,
     )
 
 
@@ -93,13 +110,8 @@ def _revision(family: str, profile: ProfileSpec) -> str | None:
     return revision
 
 
-def _image_inspector(profile: str) -> Inspector:
+def _image_inspector() -> Inspector:
     """Look at images through the bundled classifier of digits, which is what miniatures draw."""
-    if profile != "tiny":
-        raise ModelError(
-            f"profile {profile}: the Fréchet distance needs Inception's weights, which no package "
-            "ships; score the tiny profile, or compare images by their fidelity"
-        )
     classifier = load_family("vit", load_scenario("in1k-vit").profile("tiny"))
 
     def look(image: torch.Tensor) -> torch.Tensor:

@@ -1,6 +1,7 @@
 """``lamofcbench bench``."""
 
 import os
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -43,7 +44,6 @@ def _print(rows: Sequence[dict[str, Any]]) -> None:
     "--codec",
     "codecs",
     multiple=True,
-    required=True,
     help="Name and parameters: channel:bits=4; of one that is trained, elic@ARTEFACT.",
 )
 @click.option(
@@ -54,10 +54,26 @@ def _print(rows: Sequence[dict[str, Any]]) -> None:
     show_default=True,
     help="To what codecs that are fitted are: own, or family.",
 )
-@click.option("--out", required=True, type=click.Path(dir_okay=False, path_type=Path))
+@click.option("--grid", is_flag=True, help="Run all codecs of the project's grid, too.")
+@click.option(
+    "--out", type=click.Path(dir_okay=False, path_type=Path), help="Write all results here."
+)
+@click.option(
+    "--cards",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Or write each config's to <folder>/<config>/results.json.",
+)
 @click.option("--mode", help="Whose keys are coded, or all; by default a config's first mode.")
 @click.option("--profile", help="Which weights; by default full before x before tiny.")
 @click.option("--samples", help="Positions within the test split, such as 0:20; by default all.")
+@click.option(
+    "--target",
+    "targets",
+    multiple=True,
+    metavar="FIGURE=BOUND",
+    help="Choose lossy codecs' settings on calibration samples: bpfp=4 or kl=0.01 at most.",
+)
+@click.option("--time", "timed", is_flag=True, help="Also time codecs; best with --workers 1.")
 @click.option("--seed", default=0, show_default=True, help="Of the bootstrap.")
 @click.option("--device", default="cpu", show_default=True, help="Where the model runs.")
 @click.option(
@@ -69,9 +85,13 @@ def bench(
     configs: tuple[str, ...],
     codecs: tuple[str, ...],
     fits: tuple[str, ...],
-    out: Path,
+    grid: bool,
+    out: Path | None,
+    cards: Path | None,
     mode: str | None,
     workers: int,
+    targets: tuple[str, ...],
+    timed: bool,
     archive: str,
     as_json: bool,
     **more: Any,
@@ -83,17 +103,38 @@ def bench(
     """
     from tqdm import tqdm
 
-    from lamofcbench.bench.board import BenchRequest, run_board
+    from lamofcbench.bench.board import run_board
+    from lamofcbench.bench.grid import grid_codecs
+    from lamofcbench.bench.plan import BenchRequest
     from lamofcbench.bench.select import configs_and_modes
+    from lamofcbench.bench.targets import parse_target
     from lamofcbench.codecs import load_codec
 
+    if (out is None) == (cards is None):
+        raise click.UsageError("say where results go: --out FILE, or --cards FOLDER")
+    codecs += tuple(grid_codecs()) if grid else ()
+    if not codecs:
+        raise click.UsageError("name codecs with --codec, or run the project's grid with --grid")
     for text in codecs:
         load_codec(text)
+    for text in targets:
+        parse_target(text)
     chosen = configs_and_modes(configs, mode, archive, more["profile"])
-    requests = [BenchRequest(config, codecs, fits, one, archive, **more) for config, one in chosen]
+    more |= {"targets": targets, "timed": timed}
+    requests = [
+        (
+            BenchRequest(config, codecs, fits, one, archive, **more),
+            out or Path(cards or "") / config / "results.json",
+        )
+        for config, one in chosen
+    ]
     with tqdm(total=len(requests), desc="bench", disable=None, leave=False) as bar:
-        rows = run_board(requests, out, workers, bar.update)
+        rows, left_out = run_board(requests, workers, bar.update)
     if as_json:
         print_json({"rows": rows})
     else:
         _print(rows)
+    for line in left_out:
+        click.echo(f"left out: {line}", err=True)
+    if left_out:
+        sys.exit(1)

@@ -24,8 +24,10 @@ def _print(rows: Sequence[dict[str, Any]], others: Sequence[str]) -> None:
         f"{first['config']}, profile {first['profile']}, mode {first['mode']}: "
         f"{first['samples']} samples, chance {chance}, 95 % intervals"
     )
+    if first["no_score"]:
+        click.echo(f"no score: {first['no_score']}")
     print_table(
-        ["point", first["metric"], "loss", first["headline"], *others],
+        ["point", first["metric"] or "score", "loss", first["headline"], *others],
         [
             [
                 row["point"] + (" (inert)" if row.get("inert") else ""),

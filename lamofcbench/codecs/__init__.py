@@ -12,22 +12,38 @@ from lamofcbench.codecs.base import Codec
 from lamofcbench.errors import BitstreamError, SampleError
 from lamofcbench.registry import Registry
 
-__all__ = ["codecs", "create_codec", "decode_sample", "load_codec", "parse_codec"]
+__all__ = [
+    "codecs",
+    "create_codec",
+    "decode_sample",
+    "load_codec",
+    "parse_codec",
+    "split_codec",
+]
 
 ENTRY_POINTS = "lamofcbench.codecs"
 _OWN = {
     "blosc": "lamofcbench.codecs.blosc:Blosc",
+    "cachegen": "lamofcbench.codecs.cachegen:CacheGen",
     "channel": "lamofcbench.codecs.affine:ChannelAffine",
     "elic": "lamofcbench.codecs.learned.elic:Elic",
     "fp8": "lamofcbench.codecs.numeric:Fp8",
+    "hevc": "lamofcbench.codecs.hevc:Hevc",
     "hyperprior": "lamofcbench.codecs.learned.hyperprior:Hyperprior",
     "int8": "lamofcbench.codecs.numeric:Int8",
+    "jpeg2000": "lamofcbench.codecs.jpeg:Jpeg2000",
+    "jpegxl": "lamofcbench.codecs.jpeg:JpegXl",
+    "kivi": "lamofcbench.codecs.kivi:Kivi",
     "kmeans": "lamofcbench.codecs.kmeans:KMeans",
+    "kvquant": "lamofcbench.codecs.kvquant:KVQuant",
+    "kvtc": "lamofcbench.codecs.kvtc:Kvtc",
     "pcodec": "lamofcbench.codecs.pcodec:Pcodec",
     "raw": "lamofcbench.codecs.raw:Raw",
     "reference": "lamofcbench.codecs.learned.reference:Reference",
     "token": "lamofcbench.codecs.affine:TokenAffine",
     "uniform": "lamofcbench.codecs.affine:Uniform",
+    "vvc": "lamofcbench.codecs.vvc:Vvc",
+    "zfp": "lamofcbench.codecs.zfp:Zfp",
     "zstd": "lamofcbench.codecs.zstd:Zstd",
 }
 
@@ -63,17 +79,26 @@ def create_codec(
     return made
 
 
+def split_codec(text: str) -> tuple[str, dict[str, str]]:
+    """Split ``name`` or ``name:parameter=value,...`` into a name and parameters.
+
+    Raises:
+        SampleError: parameters are not written so.
+    """
+    name, _, rest = text.partition(":")
+    items = [item.split("=", 1) for item in rest.split(",") if item]
+    if any(len(item) != 2 for item in items):
+        raise SampleError(f"{text!r}: parameters are written name=value, with commas between")
+    return name, {item[0]: item[1] for item in items}
+
+
 def parse_codec(text: str, artefact: Artefact | None = None) -> Codec:
     """Make a codec of ``name`` or ``name:parameter=value,...``, such as ``channel:bits=4``.
 
     Raises:
         UnknownNameError, SampleError, MissingDependencyError: see `create_codec`.
     """
-    name, _, rest = text.partition(":")
-    items = [item.split("=", 1) for item in rest.split(",") if item]
-    if any(len(item) != 2 for item in items):
-        raise SampleError(f"{text!r}: parameters are written name=value, with commas between")
-    return create_codec(name, {item[0]: item[1] for item in items}, artefact)
+    return create_codec(*split_codec(text), artefact)
 
 
 def load_codec(text: str) -> tuple[Codec, Artefact | None]:

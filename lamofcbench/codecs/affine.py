@@ -29,6 +29,7 @@ class _Affine(Codec):
     """
 
     groups: ClassVar[Groups]
+    ladder = ("bits", tuple(str(bits) for bits in range(1, 17)))
 
     def __init__(self, bits: int) -> None:
         """Quantise to 2^bits levels."""

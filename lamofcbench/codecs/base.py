@@ -38,6 +38,8 @@ class Codec(ABC):
         name: as in bitstreams and results.
         lossless: whether every bit comes back, NaN payloads and signed zeros too.
         fitted: whether it needs an artefact.
+        ladder: the parameter that sets the rate, and its values from the lowest rate to the
+            highest; None for a codec with one rate.
         trained: whether a calibration set is too little to make that artefact of.
         fits_whole: whether it is fitted to what every decoder holds, too.
         artefact: sha256 of what a decoder must hold besides the bitstream; empty for nothing.
@@ -46,6 +48,7 @@ class Codec(ABC):
     name: ClassVar[str]
     lossless: ClassVar[bool] = False
     fitted: ClassVar[bool] = False
+    ladder: ClassVar[tuple[str, tuple[str, ...]] | None] = None
     trained: ClassVar[bool] = False
     fits_whole: ClassVar[bool] = False
     artefact: bytes = b""

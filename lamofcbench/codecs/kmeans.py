@@ -28,6 +28,7 @@ class KMeans(Codec):
 
     name = "kmeans"
     fitted = True
+    ladder = ("bits", tuple(str(bits) for bits in range(1, 13)))
 
     def __init__(self, bits: int, rule: str, artefact: Artefact | None) -> None:
         """Quantise with an artefact's codebooks."""

@@ -141,32 +141,80 @@ def test_what_every_decoder_holds_is_not_coded(real_archive: Path) -> None:
     assert numbers["ebpfp"][0] == pytest.approx(2 * numbers["bpfp"][0])
 
 
-def test_a_board_goes_on_where_it_was_stopped(real_archive: Path, tmp_path: Path) -> None:
-    base = ("--archive", real_archive, "--samples", "0:3", "--out", "r.json", "--workers", "1")
-    first = ("bench", "in1k-vit", "arc-llm", "--codec", "zstd", *base)
-    run(*first, cwd=tmp_path)
+def test_a_board_grows_by_configs(real_archive: Path, tmp_path: Path) -> None:
+    base = ("--archive", real_archive, "--samples", "0:3", "--out", "r.json", "--codec", "zstd")
+    run("bench", "in1k-vit", *base, cwd=tmp_path)
+    first = rows_of(tmp_path / "r.json")
+    run("bench", "in1k-vit", "arc-llm", *base, "--workers", "2", cwd=tmp_path)
     whole = rows_of(tmp_path / "r.json")
     assert [row["point"] for row in whole] == ["uncoded", "zstd"] * 2
-    assert not (tmp_path / "r.parts").exists()
-
-    # As a stopped run leaves it: one part finished, results not yet written.
-    parts = tmp_path / "r.parts"
-    from lamofcbench.bench.board import BenchRequest, run_part
-
-    request = BenchRequest(
-        "in1k-vit", ("zstd",), (), None, str(real_archive), None, "0:3", 0, "cpu"
-    )
-    parts.mkdir()
-    path = run_part(request, parts)
-    before = path.stat().st_mtime_ns
-    assert run_part(request, parts) == path
-    assert path.stat().st_mtime_ns == before
-    run(*first, cwd=tmp_path)
+    assert whole[:2] == first
+    run("bench", "arc-llm", *base, cwd=tmp_path)
     assert rows_of(tmp_path / "r.json") == whole
+    assert not (tmp_path / "r.parts").exists()
     table = pq.read_table(tmp_path / "r.parquet").to_pylist()
+    assert {(row["config"], row["point"]) for row in table} == {
+        (row["config"], row["point"]) for row in whole
+    }
     assert {row["sample"] for row in table if row["config"] == "arc-llm"} == {
         item["id"] for item in load_dataset(real_archive, "arc-llm", samples=range(3))
     }
+
+
+def test_targets_choose_settings_on_calibration_samples(real_archive: Path, tmp_path: Path) -> None:
+    base = ("--archive", real_archive, "--samples", "0:4", "--out", "r.json")
+    run(
+        *("bench", "in1k-vit", "--codec", "channel", "--codec", "zstd"),
+        *("--target", "bpfp=4", "--target", "kl=0.001", *base),
+        cwd=tmp_path,
+    )
+    _, cheap, like, lossless = rows_of(tmp_path / "r.json")
+    assert cheap["target"] == "bpfp=4"
+    bits = int(cheap["params"].removeprefix("bits="))
+    assert int(like["params"].removeprefix("bits=")) > 1
+    assert lossless["target"] is None
+
+    # As cheap as asked for, and one bit more would not be: seen on the samples it was chosen on.
+    keys = load_scenario("in1k-vit").profile("tiny").mode().keys
+    chosen_on = load_dataset(real_archive, "in1k-vit", split="calibration", samples=range(16))
+    common = held(chosen_on, keys)
+
+    def rate(bits: int) -> float:
+        point = CodedPoint(parse_codec(f"channel:bits={bits}"), common)
+        rates = []
+        for item in chosen_on:
+            point(item["id"], {key: item["features"][key] for key in keys})
+            rates.append(point.numbers()["bpfp"][0])
+        return sum(rates) / len(rates)
+
+    assert rate(bits) <= 4 < rate(bits + 1)
+
+    said = run(
+        *("bench", "in1k-vit", "--codec", "channel", "--codec", "zstd", "--target", "bpfp=0.01"),
+        *base,
+        cwd=tmp_path,
+        code=1,
+    )
+    assert "left out: in1k-vit: channel: no bits reaches bpfp=0.01" in said
+    assert rows_of(tmp_path / "r.json")[-1]["codec"] == "zstd"
+
+
+def test_codecs_are_timed(real_archive: Path, tmp_path: Path) -> None:
+    run(
+        *("bench", "in1k-vit", "--codec", "raw", "--time", "--archive", real_archive),
+        *("--samples", "0:2", "--out", "r.json"),
+        cwd=tmp_path,
+    )
+    uncoded, row = rows_of(tmp_path / "r.json")
+    assert "encode_seconds" not in uncoded
+    assert 0 < row["encode_seconds"] < 1
+    assert row["encode_peak_bytes"] >= 0
+    assert row["back_seconds"] > 0
+    coding = row["encode_seconds"] + row["decode_seconds"]
+    for rate in (10, 100, 1000):
+        sent = 8 * row["sample_bytes"] / (rate * 1e6)
+        assert row[f"link_{rate}"] == pytest.approx(coding + sent)
+        assert row[f"latency_{rate}"] is None
 
 
 def test_coarser_codecs_cost_less_and_keep_less(real_archive: Path, tmp_path: Path) -> None:
@@ -189,6 +237,29 @@ def test_coarser_codecs_cost_less_and_keep_less(real_archive: Path, tmp_path: Pa
     ("arguments", "code", "message"),
     [
         (("bench", "arc-llm", "--codec", "zst", "--out", "r.json"), 2, "Did you mean 'zstd'"),
+        (
+            ("bench", "arc-llm", "--codec", "zstd", "--target", "bpfp=x", "--out", "r.json"),
+            *(2, "needs a number above 0"),
+        ),
+        (
+            ("bench", "ade20k-vit", "--codec", "channel", "--target", "kl=1", "--out", "r.json"),
+            *(2, "have no divergence"),
+        ),
+        (
+            *(
+                (
+                    "bench",
+                    "in1k-vit",
+                    "--codec",
+                    "channel:bits=3",
+                    "--target",
+                    "bpfp=3",
+                    "--out",
+                    "r",
+                ),
+            ),
+            *(2, "leave it out"),
+        ),
         (("encode", "arc-llm", "--codec", "kmeans", "--out", "c"), 1, "needs its artefact"),
         (("calibrate", "arc-llm", "--codec", "zstd", "--out", "c"), 2, "is not fitted"),
         (("decode", ".", "--out", "d"), 1, "no bitstreams"),

@@ -17,7 +17,11 @@ from lamofcbench.codecs.learned.base import Learned
 from lamofcbench.errors import BitstreamError, SampleError, UnknownNameError
 from tests.learned import need_compressai
 
-AXES = {"cache": ("head", "token", "dim"), "output": ("token", "dim"), "vector": ("dim",)}
+CACHE = ("head", "token", "dim")
+AXES = {
+    **{"layer.0.k_cache": CACHE, "layer.0.v_cache": CACHE},
+    **{"output": ("token", "dim"), "vector": ("dim",)},
+}
 NAMES = list(codecs())
 LOSSLESS = [name for name in NAMES if parse_codec(name).lossless]
 LOSSY = [name for name in NAMES if name not in LOSSLESS]
@@ -27,12 +31,20 @@ SMALL = dict.fromkeys(TRAINED, ":n=4,m=6")
 DTYPES = [torch.bfloat16, torch.float16, torch.float32]
 
 
+@pytest.fixture(autouse=True)
+def outside_programs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Stand-ins for an encoder and a decoder that no package brings: they copy."""
+    for variable in ("LAMOFCBENCH_VVENC", "LAMOFCBENCH_VVDEC"):
+        monkeypatch.setenv(variable, str(Path(__file__).parents[1] / "copy.sh"))
+
+
 def features(dtype: torch.dtype, tokens: int = 20) -> dict[str, torch.Tensor]:
     random = torch.Generator().manual_seed(0)
     output = torch.randn(tokens, 16, generator=random)
     output[:, 3] += 40
     return {
-        "cache": torch.randn(2, tokens, 8, generator=random).to(dtype),
+        "layer.0.k_cache": torch.randn(2, tokens, 8, generator=random).to(dtype),
+        "layer.0.v_cache": torch.randn(2, tokens, 8, generator=random).to(dtype),
         "output": output.to(dtype),
         "vector": torch.randn(24, generator=random).to(dtype),
     }
@@ -104,7 +116,7 @@ def test_lossy_refuses_what_is_not_finite(name: str, bad: float) -> None:
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_small_and_constant_tensors(name: str, dtype: torch.dtype) -> None:
     given = {
-        "cache": torch.zeros(2, 0, 8, dtype=dtype),
+        "layer.0.k_cache": torch.zeros(2, 0, 8, dtype=dtype),
         "output": torch.full((1, 1), 0.3, dtype=dtype),
         "vector": torch.full((7,), -2.0, dtype=dtype),
     }

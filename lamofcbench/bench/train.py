@@ -1,5 +1,6 @@
 """Training codecs on an archive's samples."""
 
+import functools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -45,7 +46,7 @@ class TrainRequest:
     patch: int = 64
 
 
-class _Samples(Sequence[dict[str, torch.Tensor]]):
+class _Samples:
     """Samples of several data sets, as codecs are fitted to them."""
 
     def __init__(self, parts: Sequence[tuple[FeatureDataset, Held]], *, whole: bool) -> None:
@@ -58,7 +59,7 @@ class _Samples(Sequence[dict[str, torch.Tensor]]):
     def __len__(self) -> int:
         return len(self._places)
 
-    def __getitem__(self, place):  # type: ignore[no-untyped-def]
+    def __getitem__(self, place: int) -> dict[str, torch.Tensor]:
         part, row = self._places[place]
         dataset, common = self._parts[part]
         features = dataset[row]["features"]
@@ -89,10 +90,12 @@ def train_codec(
         raise SampleError(f"{codec.name} is not trained; fit it with `lamofcbench calibrate`")
     parts = []
     for config in request.configs:
-        dataset = load_dataset(request.archive, config, profile=request.profile, split=SPLIT)
+        load = functools.partial(
+            load_dataset, request.archive, config, profile=request.profile, split=SPLIT
+        )
+        dataset = load()
         if request.mode != "all":
-            spec = dataset.manifest.declaration.mode(request.mode)
-            dataset.keys = [key for key in dataset.keys if key in spec.keys]
+            dataset = load(tensors=dataset.manifest.declaration.mode(request.mode).keys)
         parts.append((dataset, held(dataset, dataset.keys)))
     samples = _Samples(parts, whole=codec.fits_whole)
     axes = {key: names for _, common in parts for key, names in common.axes.items()}

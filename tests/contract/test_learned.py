@@ -207,7 +207,6 @@ def test_a_checkpoint_becomes_an_artefact(name: str, toy: Path, tmp_path: Path) 
         ),
         ({"h_s.0.bias": None}, r"h_s.0.bias of shape \[4\] is missing"),
         ({"h_s.9.bias": torch.zeros(2)}, r"h_s.9.bias of shape \[2\] is not in it"),
-        ({"h_a.0.bias": torch.full((4,), float("nan"))}, "h_a.0.bias has values that are not"),
     ],
 )
 def test_another_architecture_is_refused(
@@ -220,6 +219,32 @@ def test_another_architecture_is_refused(
         load_checkpoint(codec, tmp_path / "c")
     assert "\n" not in str(refused.value)
     assert codec.weights is None
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("h_a.0.bias", float("nan"), "h_a.0.bias has values that are not finite"),
+        ("entropy_bottleneck.quantiles", 1e9, "quantiles is beyond"),
+    ],
+)
+def test_weights_that_no_table_can_be_made_of_are_refused(
+    name: str, value: float, message: str, toy: Path, tmp_path: Path
+) -> None:
+    codec = parse_codec("hyperprior" + TINY)
+    assert isinstance(codec, Learned)
+    checkpoint(codec, tmp_path / "c", **{name: torch.full_like(codec.untrained()[name], value)})
+    with pytest.raises(SampleError, match=message):
+        run(
+            *("calibrate", stores.CONFIG, "--codec", "hyperprior" + TINY, "--archive", toy),
+            *("--checkpoint", tmp_path / "c", "--out", tmp_path / "a"),
+        )
+    artefact = train(toy, tmp_path / "b", "hyperprior")
+    held = dict(artefact.tensors)
+    held[f"weight/{name}"] = np.full_like(held[f"weight/{name}"], value)
+    broken = parse_codec("hyperprior", Artefact.make("hyperprior", held, artefact.about))
+    with pytest.raises(SampleError, match=message):
+        broken.encode({"x": torch.zeros(3, 4)}, {"x": ("token", "dim")})
 
 
 class Trap:

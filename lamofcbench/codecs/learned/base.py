@@ -43,6 +43,7 @@ WEIGHT, SCALE = "weight/", "scale/"
 MOST_ELEMENTS = 1 << 27
 """Of a padded plane: a network needs some hundred bytes for each."""
 LEAST_STRING = 4
+QUANTILES, MOST_QUANTILE = "quantiles", 1 << 14
 PACKINGS = ("usual", "square")
 
 
@@ -195,8 +196,7 @@ class Learned(Codec):
         """A network with these weights, and the coder's tables made of them."""
         with torch.random.fork_rng(devices=[]):
             network = self.build()
-        own = dict(network.named_parameters())
-        for name, tensor in own.items():
+        for name, tensor in network.named_parameters():
             found = weights.get(name)
             if found is None or found.shape != tensor.shape:
                 shape = "nothing" if found is None else str(list(found.shape))
@@ -204,6 +204,11 @@ class Learned(Codec):
                     f"{self.name}: {name} is {shape}, where n={self.n}, m={self.m} "
                     f"needs {list(tensor.shape)}"
                 )
+            if not found.isfinite().all():
+                raise SampleError(f"{self.name}: {name} has values that are not finite")
+            if name.endswith(QUANTILES) and float(found.abs().max()) > MOST_QUANTILE:
+                # The coder's tables have an entry for each integer between the quantiles.
+                raise SampleError(f"{self.name}: {name} is beyond {MOST_QUANTILE}")
         # The base class's: CompressAI's own wants tables in the state, too.
         torch.nn.Module.load_state_dict(network, dict(weights), strict=False)
         network.eval()
@@ -289,7 +294,11 @@ class Learned(Codec):
         dtype: torch.dtype = getattr(torch, part.dtype)
         if not part.elements:
             return torch.zeros(part.shape, dtype=dtype)
-        network, scaling = self._opened(), self._scaling_of(key)
+        network = self._opened()
+        try:
+            scaling = self._scaling_of(key)
+        except SampleError as error:
+            raise BitstreamError(f"does not fit its artefact: {error}") from None
         strings = self._split(key, part.payload)
         try:
             packing = self.packing(part.axes, part.shape)

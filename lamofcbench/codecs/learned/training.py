@@ -5,8 +5,8 @@ has, padding left out. One thread and one generator: the same request gives the 
 """
 
 import random
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -18,7 +18,7 @@ from lamofcbench.codecs.learned.library import library
 from lamofcbench.codecs.learned.planes import STEP, Scaling, pad
 from lamofcbench.errors import SampleError
 
-__all__ = ["train_weights"]
+__all__ = ["Samples", "train_weights"]
 
 Plane = NDArray[np.float32]
 KEPT_BYTES = 1 << 29
@@ -30,13 +30,23 @@ PEAK = 255**2
 CLIP = 1.0
 
 
+class Samples(Protocol):
+    """Samples to train on, each read when it is asked for."""
+
+    def __len__(self) -> int:
+        """Count them."""
+
+    def __getitem__(self, place: int) -> Features:
+        """Read one: tensors by key."""
+
+
 class _Patches:
     """Patches of padded planes, with masks that say what is no padding."""
 
     def __init__(
         self,
         codec: Learned,
-        samples: Sequence[Features],
+        samples: Samples,
         axes: Axes,
         scalings: Mapping[str, Scaling],
         size: int,
@@ -97,7 +107,7 @@ def _update_quantiles(network: Any) -> None:
 
 def train_weights(
     codec: Learned,
-    samples: Sequence[Features],
+    samples: Samples,
     axes: Axes,
     scalings: Mapping[str, Scaling],
     *,

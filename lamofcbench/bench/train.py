@@ -99,7 +99,7 @@ def train_codec(
         parts.append((dataset, held(dataset, dataset.keys)))
     samples = _Samples(parts, whole=codec.fits_whole)
     axes = {key: names for _, common in parts for key, names in common.axes.items()}
-    scalings = codec.fit_scalings(samples)
+    scalings = codec.fit_scalings(samples, axes)
     constant = {key for _, common in parts for key in common.keys}
     codec.weights = train_weights(
         codec,

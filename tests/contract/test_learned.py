@@ -74,7 +74,7 @@ def test_training_lowers_its_loss(name: str) -> None:
         codec,
         [features],
         axes,
-        codec.fit_scalings([features]),
+        codec.fit_scalings([features], axes),
         steps=40,
         lmbda=0.01,
         batch=1,
@@ -90,7 +90,7 @@ def test_training_lowers_its_loss(name: str) -> None:
 )
 def test_training_refuses_what_it_cannot_do(wrong: dict[str, Any]) -> None:
     codec, features, axes = tensors("hyperprior" + TINY)
-    scalings = codec.fit_scalings([features])
+    scalings = codec.fit_scalings([features], axes)
     with pytest.raises(SampleError, match="training needs"):
         train_weights(codec, [features], axes, scalings, **({"steps": 1, "lmbda": 1.0} | wrong))
 

@@ -18,13 +18,14 @@ option = $(if $($(1)),--$(2) '$($(1))')
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
 
-$(STAMP): pyproject.toml constraints.txt
+$(STAMP): pyproject.toml constraints.txt constraints-nodeps.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "Python 3.11 or newer is needed; name one with PYTHON=..." >&2; exit 2; }
 	$(PYTHON) -m venv $(VENV)
 	sed 's/^torch==.*/$(TORCH)/' constraints.txt > $(VENV)/constraints.txt
 	$(BIN)/pip install --quiet --disable-pip-version-check -c $(VENV)/constraints.txt \
-	  '$(TORCH)' -e '.[models,interop,inputs,plot,dev]'
+	  '$(TORCH)' -e '.[models,codecs,learned,interop,inputs,plot,dev]'
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps -r constraints-nodeps.txt
 	@touch $@
 
 setup: $(STAMP) ## make .venv with everything in it

@@ -58,7 +58,7 @@ train-%: $(STAMP)
 	OMP_NUM_THREADS=1 $(BIN)/python -m extraction.tiny.$*
 
 test: $(STAMP) ## run the tests
-	$(BIN)/python -m pytest -n auto --dist worksteal
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist worksteal
 
 lint: $(STAMP) ## check style and types
 	$(BIN)/ruff format --check .

@@ -94,7 +94,7 @@ def write_config(
 def main(
     configs: tuple[str, ...], out: Path, profile: str, source: Path | None, samples: str | None
 ) -> None:
-    """Write the raw inputs of CONFIGS, or of all, for `lamofcbench bench --codec input --inputs OUT`."""
+    """Write the raw inputs of CONFIGS, or of all, for `lamofcbench bench --inputs OUT`."""
     for config in list_configs() if list(configs) == ["all"] else configs:
         count = write_config(config, out, profile, source, samples)
         click.echo(f"{config}: {count} samples in {out / config / profile}")

@@ -13,18 +13,19 @@ MINIATURES := ssm vit_seg mllm llm t2i alm vit vit_dep
 # How a variable of the command line becomes an option, if it is set.
 option = $(if $($(1)),--$(2) '$($(1))')
 
-.PHONY: help setup extract score miniatures shapes test lint format schema clean
+.PHONY: help setup extract score bench miniatures shapes test lint format schema clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
 
-$(STAMP): pyproject.toml constraints.txt
+$(STAMP): pyproject.toml constraints.txt constraints-nodeps.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "Python 3.11 or newer is needed; name one with PYTHON=..." >&2; exit 2; }
 	$(PYTHON) -m venv $(VENV)
 	sed 's/^torch==.*/$(TORCH)/' constraints.txt > $(VENV)/constraints.txt
 	$(BIN)/pip install --quiet --disable-pip-version-check -c $(VENV)/constraints.txt \
-	  '$(TORCH)' -e '.[models,interop,inputs,plot,dev]'
+	  '$(TORCH)' -e '.[models,codecs,learned,interop,inputs,plot,dev]'
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps -r constraints-nodeps.txt
 	@touch $@
 
 setup: $(STAMP) ## make .venv with everything in it
@@ -39,6 +40,17 @@ score: $(STAMP) ## score stored features: SCENARIO=name|all [MODE= PROFILE= SAMP
 	$(BIN)/lamofcbench score '$(SCENARIO)' $(call option,MODE,mode) $(call option,PROFILE,profile) \
 	  $(call option,SAMPLES,samples) $(call option,ARCHIVE,archive) $(call option,OUT,out)
 
+bench: $(STAMP) ## run the board into cards/ [SCENARIO=name|all MODE= PROFILE= SAMPLES= ARCHIVE=]
+	$(BIN)/python -m extraction '$(or $(SCENARIO),all)' $(call option,PROFILE,profile) $(call option,ARCHIVE,archive)
+	$(BIN)/python -m extraction.inputs '$(or $(SCENARIO),all)' --out build/inputs \
+	  $(call option,PROFILE,profile) $(call option,ARCHIVE,archive)
+	OMP_NUM_THREADS=1 $(BIN)/lamofcbench bench '$(or $(SCENARIO),all)' --grid --inputs build/inputs --cards cards \
+	  $(call option,MODE,mode) $(call option,PROFILE,profile) $(call option,SAMPLES,samples) \
+	  $(call option,ARCHIVE,archive)
+	for results in cards/*/results.json; do \
+	  $(BIN)/lamofcbench plot $$results --out $$(dirname $$results); done
+	$(BIN)/lamofcbench compare cards/*/results.json --anchor uniform
+
 miniatures: $(STAMP) ## train the bundled miniature models again, two at a time
 	$(MAKE) -j2 $(addprefix train-,$(MINIATURES))
 
@@ -46,7 +58,7 @@ train-%: $(STAMP)
 	OMP_NUM_THREADS=1 $(BIN)/python -m extraction.tiny.$*
 
 test: $(STAMP) ## run the tests
-	$(BIN)/python -m pytest -n auto --dist worksteal
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist worksteal
 
 lint: $(STAMP) ## check style and types
 	$(BIN)/ruff format --check .

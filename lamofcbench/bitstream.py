@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 
 import google_crc32c
 
-from lamofcbench.errors import BitstreamError
+from lamofcbench.errors import BitstreamError, SampleError
 
 __all__ = ["MAX_BYTES", "Bitstream", "Coded", "read_bitstream", "write_bitstream"]
 
@@ -24,6 +24,10 @@ MAGIC = b"LMFB"
 VERSION = 1
 MAX_BYTES = 1 << 31
 """Most bytes that a decoded tensor may have: a header that claims more is not believed."""
+FREE_BYTES = 1 << 26
+ELEMENTS_PER_BYTE = 1 << 16
+"""A tensor of more than `FREE_BYTES` needs a byte of payload for every so many elements. No coder
+packs values closer, unless all are equal."""
 DTYPES = ("bfloat16", "float16", "float32", "float64", "uint8", "int64")
 AXES = (
     *("token", "image_token", "crop", "view", "head", "dim"),
@@ -84,11 +88,20 @@ def _block(data: bytes) -> bytes:
     return _integer(len(data)) + data
 
 
+def _believed(shape: Sequence[int], dtype: str, payload: int) -> bool:
+    """Whether a decoder may set memory aside for a tensor, given how many bytes code it."""
+    elements = math.prod(shape)
+    size = elements * SIZES[dtype]
+    return size <= FREE_BYTES or (size <= MAX_BYTES and elements <= payload * ELEMENTS_PER_BYTE)
+
+
 def write_bitstream(stream: Bitstream) -> bytes:
     """Serialise.
 
     Raises:
         ValueError: a dtype or an axis has no code, or a parameter holds ``;`` or ``=``.
+        SampleError: a tensor is so large, or its payload beside it so small, that no decoder would
+            believe it.
     """
     items = stream.parameters.items()
     if any(mark in text for item in items for text in item for mark in ";="):
@@ -99,6 +112,11 @@ def write_bitstream(stream: Bitstream) -> bytes:
     out += _block(stream.artefact)
     out += _integer(len(stream.keys))
     for key, part in stream.keys.items():
+        if not _believed(part.shape, part.dtype, len(part.payload)):
+            raise SampleError(
+                f"{key}: {list(part.shape)} in {len(part.payload)} bytes is more than a decoder "
+                "believes: code it in parts, or leave it out if it is constant"
+            )
         out += _block(key.encode())
         out += bytes([DTYPES.index(part.dtype), len(part.shape)])
         out += bytes(AXES.index(axis) for axis in part.axes)
@@ -154,7 +172,7 @@ def read_bitstream(data: bytes) -> Bitstream:
 
     Raises:
         BitstreamError: it is none, of another version, cut, altered, or claims a tensor of more
-            than `MAX_BYTES`.
+            than `MAX_BYTES`, or of more than its payload can hold.
     """
     if data[: len(MAGIC)] != MAGIC:
         raise BitstreamError("is no bitstream of lamofcbench")
@@ -173,11 +191,14 @@ def read_bitstream(data: bytes) -> Bitstream:
         (rank,) = reader.take(1)
         axes = tuple(reader.name(AXES, "axis") for _ in range(rank))
         shape = tuple(reader.integer() for _ in range(rank))
-        if math.prod(shape) * SIZES[dtype] > MAX_BYTES:
-            raise BitstreamError(f"claims {key} of shape {list(shape)}, which is too large")
+        payload = reader.block()
+        if not _believed(shape, dtype, len(payload)):
+            raise BitstreamError(
+                f"claims {key} of shape {list(shape)} in {len(payload)} bytes, which is too large"
+            )
         if key in keys:
             raise BitstreamError(f"has {key} twice")
-        keys[key] = Coded(reader.block(), shape, dtype, axes)
+        keys[key] = Coded(payload, shape, dtype, axes)
     if reader.left:
         raise BitstreamError(f"has {reader.left} bytes too many")
     return Bitstream(codec, parameters, keys, artefact)

@@ -58,7 +58,7 @@ RECIPE = Recipe(
     family=Llm,
     build=build,
     stream=stream,
-    imprint=lambda parts, seed: imprint_attention(parts.layers, seed),
+    imprint=lambda parts, seed: imprint_attention(parts.layers, seed, values=0.5),
     tasks=(*TASKS, "hellaswag", "gsm8k"),
     steps=800,
     gain=2.0,

@@ -28,7 +28,7 @@ FITTED_ON = {
 def fit_codec(
     codec: Codec, fit: str, archive: str, config: str, profile: str | None, mode: str | None
 ) -> Artefact:
-    """Fit a codec to calibration samples, without what every decoder holds.
+    """Fit a codec to calibration samples, without the tokens that every decoder holds.
 
     Args:
         codec: one that is fitted.
@@ -54,6 +54,7 @@ def fit_codec(
 
     def samples() -> Iterator[dict[str, torch.Tensor]]:
         for item in dataset:
-            yield common.without({key: item["features"][key] for key in keys})
+            features = {key: item["features"][key] for key in keys}
+            yield common.to_fit(features, whole=codec.fits_whole)
 
     return codec.fit(samples(), common.axes)

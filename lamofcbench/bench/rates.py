@@ -74,6 +74,19 @@ class Held:
             )
         return left
 
+    def to_fit(self, features: Features, *, whole: bool = False) -> dict[str, torch.Tensor]:
+        """What a codec is fitted to: what is left, and keys that are held.
+
+        The latter are never coded for a headline figure, but for those of everything.
+
+        Args:
+            features: a sample's.
+            whole: leave out nothing.
+        """
+        if whole:
+            return dict(features)
+        return {**self.without(features), **{key: features[key] for key in self.keys}}
+
     def restored(self, decoded: Features, stored: Features) -> dict[str, torch.Tensor]:
         """Put what is held back to what was decoded."""
         whole = {}

@@ -1,5 +1,6 @@
 """Training codecs on an archive's samples."""
 
+import functools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -45,21 +46,24 @@ class TrainRequest:
     patch: int = 64
 
 
-class _Samples(Sequence[dict[str, torch.Tensor]]):
-    """Samples of several data sets, without what every decoder holds."""
+class _Samples:
+    """Samples of several data sets, as codecs are fitted to them."""
 
-    def __init__(self, parts: Sequence[tuple[FeatureDataset, Held]]) -> None:
+    def __init__(self, parts: Sequence[tuple[FeatureDataset, Held]], *, whole: bool) -> None:
         self._parts = parts
-        self._places = [(part, i) for part in range(len(parts)) for i in range(len(parts[part][0]))]
+        self._places = [
+            (part, row) for part, (found, _) in enumerate(parts) for row in range(len(found))
+        ]
+        self._whole = whole
 
     def __len__(self) -> int:
         return len(self._places)
 
-    def __getitem__(self, place):  # type: ignore[no-untyped-def]
+    def __getitem__(self, place: int) -> dict[str, torch.Tensor]:
         part, row = self._places[place]
         dataset, common = self._parts[part]
         features = dataset[row]["features"]
-        return common.without({key: features[key] for key in dataset.keys})
+        return common.to_fit({key: features[key] for key in dataset.keys}, whole=self._whole)
 
     def __iter__(self) -> Iterator[dict[str, torch.Tensor]]:
         return (self[place] for place in range(len(self)))
@@ -86,19 +90,26 @@ def train_codec(
         raise SampleError(f"{codec.name} is not trained; fit it with `lamofcbench calibrate`")
     parts = []
     for config in request.configs:
-        dataset = load_dataset(request.archive, config, profile=request.profile, split=SPLIT)
+        load = functools.partial(
+            load_dataset, request.archive, config, profile=request.profile, split=SPLIT
+        )
+        dataset = load()
         if request.mode != "all":
-            spec = dataset.manifest.declaration.mode(request.mode)
-            dataset.keys = [key for key in dataset.keys if key in spec.keys]
+            dataset = load(tensors=dataset.manifest.declaration.mode(request.mode).keys)
         parts.append((dataset, held(dataset, dataset.keys)))
-    samples = _Samples(parts)
+    samples = _Samples(parts, whole=codec.fits_whole)
     axes = {key: names for _, common in parts for key, names in common.axes.items()}
-    scalings = codec.fit_scalings(samples)
+    scalings = codec.fit_scalings(samples, axes)
+    constant = {key for _, common in parts for key in common.keys}
     codec.weights = train_weights(
         codec,
         samples,
         axes,
-        scalings,
+        {
+            key: scaling
+            for key, scaling in scalings.items()
+            if codec.fits_whole or key not in constant
+        },
         steps=request.steps,
         lmbda=request.lmbda,
         seed=request.seed,

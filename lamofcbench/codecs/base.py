@@ -41,6 +41,7 @@ class Codec(ABC):
         ladder: the parameter that sets the rate, and its values from the lowest rate to the
             highest; None for a codec with one rate.
         trained: whether a calibration set is too little to make that artefact of.
+        fits_whole: whether it is fitted to what every decoder holds, too.
         artefact: sha256 of what a decoder must hold besides the bitstream; empty for nothing.
     """
 
@@ -49,6 +50,7 @@ class Codec(ABC):
     fitted: ClassVar[bool] = False
     ladder: ClassVar[tuple[str, tuple[str, ...]] | None] = None
     trained: ClassVar[bool] = False
+    fits_whole: ClassVar[bool] = False
     artefact: bytes = b""
 
     @classmethod

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lamofcbench.bitstream import Bitstream, Coded, read_bitstream, write_bitstream
-from lamofcbench.errors import BitstreamError
+from lamofcbench.errors import BitstreamError, SampleError
 
 STREAM = Bitstream(
     "toy",
@@ -42,10 +42,27 @@ def signed(body: bytes) -> bytes:
     return body + google_crc32c.value(body).to_bytes(4, "little")
 
 
+def varint(value: int) -> bytes:
+    out = b""
+    while value >= 128:
+        out, value = out + bytes([value & 127 | 128]), value >> 7
+    return out + bytes([value])
+
+
 def test_hostile_headers_are_refused() -> None:
-    huge = Bitstream("toy", {}, {"k": Coded(b"", (1 << 20, 1 << 17), "uint8", ("token", "dim"))})
-    with pytest.raises(BitstreamError, match="too large"):
-        read_bitstream(write_bitstream(huge))
+    for shape, payload in [((1 << 20, 1 << 17), b""), ((1 << 15, 1 << 15), bytes(1000))]:
+        huge = Bitstream("toy", {}, {"k": Coded(payload, shape, "uint8", ("token", "dim"))})
+        with pytest.raises(SampleError, match="more than a decoder believes"):
+            write_bitstream(huge)
+        small = Coded(payload, (3, 5), "uint8", ("token", "dim"))
+        data = write_bitstream(Bitstream("toy", {}, {"k": small}))
+        sizes = b"".join(map(varint, shape))
+        claimed = data[:-4].replace(
+            bytes([3, 5]) + varint(len(payload)), sizes + varint(len(payload)), 1
+        )
+        assert claimed != data[:-4]
+        with pytest.raises(BitstreamError, match="too large"):
+            read_bitstream(signed(claimed))
     body = DATA[:-4]
     with pytest.raises(BitstreamError, match="version 9; this reads version 1"):
         read_bitstream(signed(body[:4] + b"\x09" + body[5:]))

@@ -43,6 +43,7 @@ WEIGHT, SCALE = "weight/", "scale/"
 MOST_ELEMENTS = 1 << 27
 """Of a padded plane: a network needs some hundred bytes for each."""
 LEAST_STRING = 4
+QUANTILES, MOST_QUANTILE = "quantiles", 1 << 14
 PACKINGS = ("usual", "square")
 
 
@@ -61,9 +62,10 @@ def one_thread() -> Iterator[None]:
 class Learned(Codec):
     """Base of codecs that are networks.
 
-    ``n`` and ``m`` are the channels of transforms and latent; ``scaling`` is bounds, by default, or
-    floor, the codebook of the benchmark's published code; ``packing`` is usual, by default, or
-    square. Where there is an artefact they are its own, and need not be given.
+    ``n`` and ``m`` are the channels of transforms and latent. ``scaling`` is bounds, by default, of
+    each key; channel, of each channel; or floor, the codebook of the benchmark's published code.
+    ``packing`` is usual, by default, or square. Where there is an artefact they are its own, and
+    need not be given.
 
     Attributes:
         sizes: ``n`` and ``m`` by default.
@@ -160,17 +162,24 @@ class Learned(Codec):
         Raises:
             SampleError: there are no weights yet.
         """
-        scalings = self.fit_scalings(samples)
+        scalings = self.fit_scalings(samples, axes)
         return self.make_artefact(scalings, self.about)
 
-    def fit_scalings(self, samples: Iterable[Features]) -> dict[str, Scaling]:
-        """Fit how each key's values are scaled."""
-        values: dict[str, list[NDArray[np.float32]]] = {}
+    def fit_scalings(self, samples: Iterable[Features], axes: Axes) -> dict[str, Scaling]:
+        """Fit how each key's values are scaled.
+
+        Raises:
+            SampleError: a value is not finite.
+        """
+        parts: dict[str, list[NDArray[np.float32]]] = {}
         for sample in samples:
             for key, tensor in sample.items():
-                part = self._scaling.summary(tensor.float().numpy().ravel())
-                values.setdefault(key, []).append(part)
-        return {key: self._scaling.fit(parts) for key, parts in values.items()}
+                if not tensor.isfinite().all():
+                    raise SampleError(f"{key}: a value to fit to is not finite")
+                found = parts.setdefault(key, [])
+                if tensor.numel():
+                    found.append(self._scaling.summary(tensor.detach().cpu(), axes[key]))
+        return {key: self._scaling.fit(found) for key, found in parts.items()}
 
     def make_artefact(self, scalings: Mapping[str, Scaling], about: Mapping[str, str]) -> Artefact:
         """Put `weights` and scalings into one artefact.
@@ -195,8 +204,7 @@ class Learned(Codec):
         """A network with these weights, and the coder's tables made of them."""
         with torch.random.fork_rng(devices=[]):
             network = self.build()
-        own = dict(network.named_parameters())
-        for name, tensor in own.items():
+        for name, tensor in network.named_parameters():
             found = weights.get(name)
             if found is None or found.shape != tensor.shape:
                 shape = "nothing" if found is None else str(list(found.shape))
@@ -204,6 +212,11 @@ class Learned(Codec):
                     f"{self.name}: {name} is {shape}, where n={self.n}, m={self.m} "
                     f"needs {list(tensor.shape)}"
                 )
+            if not found.isfinite().all():
+                raise SampleError(f"{self.name}: {name} has values that are not finite")
+            if name.endswith(QUANTILES) and float(found.abs().max()) > MOST_QUANTILE:
+                # The coder's tables have an entry for each integer between the quantiles.
+                raise SampleError(f"{self.name}: {name} is beyond {MOST_QUANTILE}")
         # The base class's: CompressAI's own wants tables in the state, too.
         torch.nn.Module.load_state_dict(network, dict(weights), strict=False)
         network.eval()
@@ -235,15 +248,18 @@ class Learned(Codec):
             self._network = network
         return self._network
 
-    def _scaling_of(self, key: str) -> Scaling:
+    def _scaling_of(self, key: str, shape: Sequence[int]) -> Scaling:
         self._opened()
         held = self._artefact.tensors if self._artefact is not None else {}
         if SCALE + key not in held:
             raise SampleError(f"{key}: {self.name} was not fitted for it")
         try:
-            return self._scaling.of(held[SCALE + key])
+            scaling = self._scaling.of(held[SCALE + key])
         except ValueError as error:
             raise SampleError(f"{key}: the artefact has {error}") from None
+        if not scaling.takes(shape):
+            raise SampleError(f"{key}: {self.name} was fitted for a tensor of other channels")
+        return scaling
 
     @property
     def fitted_keys(self) -> set[str]:
@@ -277,7 +293,7 @@ class Learned(Codec):
         if not values.numel():
             return b""
         network = self._opened()
-        plane = self.plane(self._scaling_of(key), values, axes)
+        plane = self.plane(self._scaling_of(key, values.shape), values, axes)
         with one_thread():
             self._sums.reset()
             strings = self._compress(network, torch.from_numpy(pad(plane))[None, None])
@@ -289,7 +305,11 @@ class Learned(Codec):
         dtype: torch.dtype = getattr(torch, part.dtype)
         if not part.elements:
             return torch.zeros(part.shape, dtype=dtype)
-        network, scaling = self._opened(), self._scaling_of(key)
+        network = self._opened()
+        try:
+            scaling = self._scaling_of(key, part.shape)
+        except SampleError as error:
+            raise BitstreamError(f"does not fit its artefact: {error}") from None
         strings = self._split(key, part.payload)
         try:
             packing = self.packing(part.axes, part.shape)

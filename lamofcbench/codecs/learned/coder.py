@@ -6,12 +6,10 @@ arrives at other ones, be it for an altered string or because its processor roun
 so.
 """
 
-from collections.abc import Sequence
 from typing import Any
 
 import google_crc32c
 import numpy as np
-import torch
 
 __all__ = ["CheckedCoder", "check_coders"]
 
@@ -88,7 +86,7 @@ class CheckedCoder:
         return symbols
 
 
-def check_coders(network: torch.nn.Module, models: Sequence[type]) -> _Sums:
+def check_coders(network: Any, models: tuple[Any, ...]) -> _Sums:
     """Put a `CheckedCoder` into every entropy model of a network.
 
     Args:
@@ -100,6 +98,8 @@ def check_coders(network: torch.nn.Module, models: Sequence[type]) -> _Sums:
     """
     sums = _Sums()
     for module in network.modules():
-        if isinstance(module, tuple(models)):
-            module.entropy_coder = CheckedCoder(module, sums)  # type: ignore[assignment]
+        if isinstance(module, models):
+            module.entropy_coder = CheckedCoder(module, sums)
+            # Each string would have the whole table made into lists, of which nothing is read.
+            module._quantized_cdf = module._quantized_cdf[:, :1].clone()
     return sums

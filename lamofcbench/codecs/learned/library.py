@@ -17,7 +17,10 @@ from lamofcbench.errors import MissingDependencyError
 
 __all__ = ["INSTALL", "library"]
 
-INSTALL = "pip install --no-deps compressai==1.2.8 pytorch-msssim==1.0.0 einops==0.8.2"
+INSTALL = (
+    "pip install 'lamofcbench[learned]' && "
+    "pip install --no-deps compressai==1.2.8 pytorch-msssim==1.0.0"
+)
 PLACEHOLDERS = (
     "torchvision",
     "torchvision.transforms",
@@ -72,8 +75,7 @@ def library() -> Any:
             importlib.import_module(f"compressai.{part}")
     except ImportError as error:
         raise MissingDependencyError(
-            f"compressai cannot be imported ({error}). Run: {INSTALL}; "
-            "pip install scipy pandas matplotlib",
+            f"compressai cannot be imported ({error}). Run: {INSTALL}",
             name="compressai",
         ) from error
     finally:

@@ -3,14 +3,26 @@
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Self
+from typing import ClassVar, Self
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
+from lamofcbench.quant.affine import Groups, bounds
 from lamofcbench.quant.kmeans import assign, fit_codebook
 
-__all__ = ["SCALINGS", "STEP", "Bounds", "Codebook", "Scaling", "pad", "padded_size", "unpad"]
+__all__ = [
+    "SCALINGS",
+    "STEP",
+    "Bounds",
+    "ChannelBounds",
+    "Codebook",
+    "Scaling",
+    "pad",
+    "padded_size",
+    "unpad",
+]
 
 STEP = 64
 """Both networks halve each side six times."""
@@ -21,15 +33,15 @@ MOST_VALUES, MOST_OF_SAMPLE = 1 << 20, 1 << 16
 class Scaling(ABC):
     """A map of one key's values to 0 to 1 and back, fitted beforehand."""
 
-    @staticmethod
+    @classmethod
     @abstractmethod
-    def summary(values: Values) -> Values:
-        """What `fit` needs of one sample's values [n], which may be none."""
+    def summary(cls, values: torch.Tensor, axes: Sequence[str]) -> Values:
+        """What `fit` needs of one sample's tensor, finite and of at least one value."""
 
     @classmethod
     @abstractmethod
     def fit(cls, parts: Sequence[Values]) -> Self:
-        """Fit to a key's values, a `summary` of each sample's."""
+        """Fit to a key's values, a `summary` of each sample's; there may be none."""
 
     @classmethod
     @abstractmethod
@@ -41,57 +53,85 @@ class Scaling(ABC):
     def numbers(self) -> Values:
         """What an artefact holds of it, float32."""
 
-    @abstractmethod
-    def scale(self, values: NDArray[np.float64]) -> Values:
-        """Map values, any shape, to float32 from 0 to 1; those out of reach are moved within it."""
+    def takes(self, shape: Sequence[int]) -> bool:
+        """Whether it was fitted to tensors like one of this shape."""
+        return True
 
     @abstractmethod
-    def restore(self, plane: Values) -> NDArray[np.float64]:
-        """Undo `scale`, of values from 0 to 1."""
+    def scale(self, values: NDArray[np.float64]) -> Values:
+        """Map a tensor's values to float32 from 0 to 1; those out of reach are moved within it."""
+
+    @abstractmethod
+    def restore(self, scaled: Values) -> NDArray[np.float64]:
+        """Undo `scale`, of a tensor's values from 0 to 1."""
 
 
 class Bounds(Scaling):
     """The smallest value is 0, the largest is 1."""
 
-    def __init__(self, low: float, high: float) -> None:
-        """Scale between two bounds."""
-        self.low, self.high = low, high
+    groups: ClassVar[Groups] = "tensor"
 
-    @staticmethod
-    def summary(values: Values) -> Values:
+    def __init__(self, numbers: Values) -> None:
+        """Scale between two bounds, or two of each group."""
+        self._numbers = numbers
+
+    @classmethod
+    def summary(cls, values: torch.Tensor, axes: Sequence[str]) -> Values:
         """See `Scaling.summary`."""
-        return np.array([values.min(), values.max()]) if values.size else values
+        both = [end.float().numpy() for end in bounds(values, axes, cls.groups)]
+        return np.stack(both) if cls.groups != "tensor" else np.stack(both).reshape(2)
 
     @classmethod
     def fit(cls, parts: Sequence[Values]) -> Self:
         """See `Scaling.fit`."""
-        full = [part for part in parts if part.size]
-        low = min((float(part.min()) for part in full), default=0.0)
-        return cls(low, max((float(part.max()) for part in full), default=0.0))
+        if not parts:
+            return cls(np.zeros(2, np.float32))
+        return cls(np.stack([np.min([p[0] for p in parts], 0), np.max([p[1] for p in parts], 0)]))
 
     @classmethod
     def of(cls, numbers: Values) -> Self:
         """See `Scaling.of`."""
-        if numbers.shape != (2,) or not np.isfinite(numbers).all() or numbers[0] > numbers[1]:
+        if not numbers.ndim or len(numbers) != 2 or not np.isfinite(numbers).all():
             raise ValueError("bounds that are none")
-        return cls(float(numbers[0]), float(numbers[1]))
+        if (numbers[0] > numbers[1]).any():
+            raise ValueError("bounds that are none")
+        return cls(numbers)
 
     @property
     def numbers(self) -> Values:
         """See `Scaling.numbers`."""
-        return np.array([self.low, self.high], np.float32)
+        return self._numbers
+
+    def takes(self, shape: Sequence[int]) -> bool:
+        """See `Scaling.takes`."""
+        own = self._numbers.shape[1:]
+        if not own:
+            return True
+        return len(own) == len(shape) and all(
+            one in (1, size) for one, size in zip(own, shape, strict=True)
+        )
+
+    def _ends(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        low, high = self._numbers.astype(np.float64)
+        return low, high - low
 
     def scale(self, values: NDArray[np.float64]) -> Values:
         """See `Scaling.scale`."""
-        span = self.high - self.low
-        if not span:
-            return np.zeros(values.shape, np.float32)
-        return ((values - self.low) / span).clip(0, 1).astype(np.float32)
+        low, span = self._ends()
+        scaled = (values - low) / np.where(span > 0, span, 1)
+        return np.where(span > 0, scaled.clip(0, 1), 0).astype(np.float32)
 
-    def restore(self, plane: Values) -> NDArray[np.float64]:
+    def restore(self, scaled: Values) -> NDArray[np.float64]:
         """See `Scaling.restore`."""
-        values: NDArray[np.float64] = plane.astype(np.float64) * (self.high - self.low) + self.low
+        low, span = self._ends()
+        values: NDArray[np.float64] = scaled.astype(np.float64) * span + low
         return values
+
+
+class ChannelBounds(Bounds):
+    """Bounds of each channel, so that a few massive ones don't flatten all others."""
+
+    groups = "channel"
 
 
 class Codebook(Scaling):
@@ -106,10 +146,11 @@ class Codebook(Scaling):
         """Scale by a codebook, sorted ascending, of at least one centroid."""
         self.centroids = centroids
 
-    @staticmethod
-    def summary(values: Values) -> Values:
+    @classmethod
+    def summary(cls, values: torch.Tensor, axes: Sequence[str]) -> Values:
         """See `Scaling.summary`: an even choice."""
-        return values[:: max(1, len(values) // MOST_OF_SAMPLE)].copy()
+        flat: Values = values.float().numpy().ravel()
+        return flat[:: max(1, len(flat) // MOST_OF_SAMPLE)].copy()
 
     @classmethod
     def fit(cls, parts: Sequence[Values]) -> Self:
@@ -136,16 +177,20 @@ class Codebook(Scaling):
         places = assign(values, self.centroids.astype(np.float64), floor=True)
         return (places / (self.size - 1)).astype(np.float32)
 
-    def restore(self, plane: Values) -> NDArray[np.float64]:
+    def restore(self, scaled: Values) -> NDArray[np.float64]:
         """See `Scaling.restore`."""
-        places = np.rint(plane * (self.size - 1)).astype(np.int64)
+        places = np.rint(scaled * (self.size - 1)).astype(np.int64)
         values: NDArray[np.float64] = self.centroids.astype(np.float64)[
             places.clip(0, len(self.centroids) - 1)
         ]
         return values
 
 
-SCALINGS: dict[str, type[Scaling]] = {"bounds": Bounds, "floor": Codebook}
+SCALINGS: dict[str, type[Scaling]] = {
+    "bounds": Bounds,
+    "channel": ChannelBounds,
+    "floor": Codebook,
+}
 
 
 def padded_size(size: tuple[int, int]) -> tuple[int, int]:

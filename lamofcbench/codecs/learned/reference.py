@@ -11,7 +11,11 @@ __all__ = ["Reference"]
 
 
 class Reference(Hyperprior):
-    """`Hyperprior` with ``scaling=floor``; ``elic:scaling=floor`` is the other chain."""
+    """`Hyperprior` with ``scaling=floor``, fitted to whole samples.
+
+    ``elic:scaling=floor`` is the other chain, fitted without what every decoder holds.
+    """
 
     name = "reference"
     scaling = "floor"
+    fits_whole = True

@@ -5,8 +5,8 @@ has, padding left out. One thread and one generator: the same request gives the 
 """
 
 import random
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -18,7 +18,7 @@ from lamofcbench.codecs.learned.library import library
 from lamofcbench.codecs.learned.planes import STEP, Scaling, pad
 from lamofcbench.errors import SampleError
 
-__all__ = ["train_weights"]
+__all__ = ["Samples", "train_weights"]
 
 Plane = NDArray[np.float32]
 KEPT_BYTES = 1 << 29
@@ -30,13 +30,23 @@ PEAK = 255**2
 CLIP = 1.0
 
 
+class Samples(Protocol):
+    """Samples to train on, each read when it is asked for."""
+
+    def __len__(self) -> int:
+        """Count them."""
+
+    def __getitem__(self, place: int) -> Features:
+        """Read one: tensors by key."""
+
+
 class _Patches:
     """Patches of padded planes, with masks that say what is no padding."""
 
     def __init__(
         self,
         codec: Learned,
-        samples: Sequence[Features],
+        samples: Samples,
         axes: Axes,
         scalings: Mapping[str, Scaling],
         size: int,
@@ -49,7 +59,7 @@ class _Patches:
     def _planes(self, sample: int, key: str) -> tuple[Plane, Plane] | None:
         if (sample, key) not in self._kept:
             for name, tensor in self._samples[sample].items():
-                if not tensor.numel():
+                if name not in self._scalings or not tensor.numel():
                     continue
                 plane = self._codec.plane(self._scalings[name], tensor, self._axes[name])
                 pair = pad(plane), pad(np.ones_like(plane))
@@ -97,7 +107,7 @@ def _update_quantiles(network: Any) -> None:
 
 def train_weights(
     codec: Learned,
-    samples: Sequence[Features],
+    samples: Samples,
     axes: Axes,
     scalings: Mapping[str, Scaling],
     *,
@@ -115,7 +125,7 @@ def train_weights(
         codec: whose.
         samples: tensors by key, of the training split.
         axes: the name of each key's axes.
-        scalings: how each key is scaled.
+        scalings: how each key is scaled; keys that have none are not trained on.
         steps: of the optimiser, Adam; its rate falls to zero along half a cosine.
         lmbda: what squared error costs, of values from 0 to 255.
         seed: of weights, patches and noise.

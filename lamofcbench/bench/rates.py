@@ -104,22 +104,43 @@ class Held:
         return whole
 
 
+def _same_tokens(dataset: FeatureDataset, token_axis: Mapping[str, int | None], count: int) -> int:
+    """How many of the first ``count`` tokens have the same features in all samples."""
+    first: dict[str, torch.Tensor] = {}
+    for item in dataset if count else ():
+        for key, axis in token_axis.items():
+            if axis is None:
+                continue
+            tokens = item["features"][key].movedim(axis, 0)[:count].flatten(1)
+            before = first.setdefault(key, tokens)[: len(tokens)]
+            differ = (tokens[: len(before)] != before).any(1).nonzero()
+            count = min([count, len(tokens), *differ[:1, 0].tolist()])
+    return count
+
+
 def held(dataset: FeatureDataset, keys: Sequence[str]) -> Held:
-    """Find in a store's manifest what every decoder can hold."""
+    """Find what every decoder can hold: what is the same in all of these samples, bit for bit.
+
+    The manifest says how many leading tokens the samples share. Features of the same tokens may
+    still differ: behind a placeholder of an image, or by how a longer prompt is rounded. Those
+    are coded.
+    """
     manifest = dataset.manifest
     axes = {key: dataset.axes(key) for key in keys}
     declared = {tensor.name: tensor for tensor in manifest.declaration.keys}
+    token_axis = {
+        key: names.index(SHARED_AXIS)
+        if SHARED_AXIS in names and declared[key].ragged_axis == SHARED_AXIS
+        else None
+        for key, names in axes.items()
+    }
+    shared = manifest.shared_prefix if isinstance(manifest, Manifest) else 0
     return Held(
-        prefix=manifest.shared_prefix if isinstance(manifest, Manifest) else 0,
+        prefix=_same_tokens(dataset, token_axis, shared),
         keys=tuple(key for key in keys if key in manifest.constant_keys)
         if isinstance(manifest, Manifest)
         else (),
-        token_axis={
-            key: names.index(SHARED_AXIS)
-            if SHARED_AXIS in names and declared[key].ragged_axis == SHARED_AXIS
-            else None
-            for key, names in axes.items()
-        },
+        token_axis=token_axis,
         reference_bits={
             key: _BITS[declared[key].reference or declared[key].captured] for key in keys
         },

@@ -193,7 +193,8 @@ def _choice(values: Values, most: int) -> Values:
         return values.copy()
     # An even step would miss channels, whose count it may share a factor with.
     places = np.random.default_rng(0).integers(len(values), size=most)
-    return values[np.append(places, [values.argmin(), values.argmax()])]
+    chosen: Values = values[np.append(places, [values.argmin(), values.argmax()])]
+    return chosen
 
 
 SCALINGS: dict[str, type[Scaling]] = {

@@ -13,7 +13,7 @@ MINIATURES := ssm vit_seg mllm llm t2i alm vit vit_dep
 # How a variable of the command line becomes an option, if it is set.
 option = $(if $($(1)),--$(2) '$($(1))')
 
-.PHONY: help setup extract score miniatures shapes test lint format schema clean
+.PHONY: help setup extract score bench miniatures shapes test lint format schema clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -40,6 +40,17 @@ score: $(STAMP) ## score stored features: SCENARIO=name|all [MODE= PROFILE= SAMP
 	$(BIN)/lamofcbench score '$(SCENARIO)' $(call option,MODE,mode) $(call option,PROFILE,profile) \
 	  $(call option,SAMPLES,samples) $(call option,ARCHIVE,archive) $(call option,OUT,out)
 
+bench: $(STAMP) ## run the board into cards/ [SCENARIO=name|all MODE= PROFILE= SAMPLES= ARCHIVE=]
+	$(BIN)/python -m extraction '$(or $(SCENARIO),all)' $(call option,PROFILE,profile) $(call option,ARCHIVE,archive)
+	$(BIN)/python -m extraction.inputs '$(or $(SCENARIO),all)' --out build/inputs \
+	  $(call option,PROFILE,profile) $(call option,ARCHIVE,archive)
+	OMP_NUM_THREADS=1 $(BIN)/lamofcbench bench '$(or $(SCENARIO),all)' --grid --inputs build/inputs --cards cards \
+	  $(call option,MODE,mode) $(call option,PROFILE,profile) $(call option,SAMPLES,samples) \
+	  $(call option,ARCHIVE,archive)
+	for results in cards/*/results.json; do \
+	  $(BIN)/lamofcbench plot $$results --out $$(dirname $$results); done
+	$(BIN)/lamofcbench compare cards/*/results.json --anchor uniform
+
 miniatures: $(STAMP) ## train the bundled miniature models again, two at a time
 	$(MAKE) -j2 $(addprefix train-,$(MINIATURES))
 
@@ -47,7 +58,7 @@ train-%: $(STAMP)
 	OMP_NUM_THREADS=1 $(BIN)/python -m extraction.tiny.$*
 
 test: $(STAMP) ## run the tests
-	$(BIN)/python -m pytest -n auto --dist worksteal
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist worksteal
 
 lint: $(STAMP) ## check style and types
 	$(BIN)/ruff format --check .

@@ -16,7 +16,7 @@ from lamofcbench.cli import run
 from lamofcbench.errors import SampleError
 from lamofcbench.models.control import decode_image
 from lamofcbench.sampling import select_positions
-from lamofcbench.spec import SPLITS, load_scenario
+from lamofcbench.spec import SPLITS, list_configs, load_scenario
 
 __all__ = ["write_config"]
 
@@ -94,8 +94,8 @@ def write_config(
 def main(
     configs: tuple[str, ...], out: Path, profile: str, source: Path | None, samples: str | None
 ) -> None:
-    """Write the raw inputs of CONFIGS for `lamofcbench bench --codec input --inputs OUT`."""
-    for config in configs:
+    """Write the raw inputs of CONFIGS, or of all, for `lamofcbench bench --inputs OUT`."""
+    for config in list_configs() if list(configs) == ["all"] else configs:
         count = write_config(config, out, profile, source, samples)
         click.echo(f"{config}: {count} samples in {out / config / profile}")
 

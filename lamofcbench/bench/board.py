@@ -5,10 +5,8 @@ a part, or of earlier results, that were made of the same features, samples and 
 conditions are taken over as they are.
 """
 
-import concurrent.futures
 import json
 import math
-import multiprocessing
 import shutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -20,6 +18,7 @@ import pyarrow.parquet as pq
 from lamofcbench.bench.input_point import front_seconds
 from lamofcbench.bench.plan import BenchRequest, Plan
 from lamofcbench.bench.points import Zeroed
+from lamofcbench.bench.processes import run_all
 from lamofcbench.bench.rates import RATE_FIGURES, CodedPoint
 from lamofcbench.bench.results import (
     merge_results,
@@ -225,19 +224,8 @@ def run_board(
         folder = _parts(out)
         folder.mkdir(parents=True, exist_ok=True)
         outs.setdefault(out, []).append(_part(folder, request))
-    left_out: list[str] = []
-    if workers == 1 or len(requests) == 1:
-        for request, out in requests:
-            left_out += run_part(request, _parts(out), out)
-            step()
-    else:
-        # Fresh processes: torch's threads do not survive a fork.
-        context = multiprocessing.get_context("spawn")
-        with concurrent.futures.ProcessPoolExecutor(workers, context) as pool:
-            futures = [pool.submit(run_part, one, _parts(out), out) for one, out in requests]
-            for future in concurrent.futures.as_completed(futures):
-                left_out += future.result()
-                step()
+    calls = [(request, _parts(out), out) for request, out in requests]
+    left_out = [line for lines in run_all(run_part, calls, workers, step) for line in lines]
     rows: list[dict[str, Any]] = []
     for out, parts in outs.items():
         rows += merge_results(out, parts)

@@ -66,6 +66,8 @@ def targets(board: Board) -> list[Target]:
             break
     headline = figures[row["headline"]]
     found.append(Target(headline.name, FIDELITY_TARGET, headline, headline.higher_is_better))
+    if row.get("score") is None:
+        return found
     loss = LOSS_SHARE * (abs(row["score"]) if metric in UNBOUNDED else 1.0)
     score: Figure = load_score(metric, board.config, board.profile).figures[0]
     found.append(Target(SCORE_LOSS, loss, score, False, loss=True))

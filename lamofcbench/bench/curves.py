@@ -1,8 +1,9 @@
 """Results files read back: points of codecs put together into curves, one set a config and mode."""
 
 import json
+import math
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -28,10 +29,10 @@ __all__ = [
 
 RATE = "bpfp"
 UNCODED = "uncoded"
-NEEDED = ("config", "profile", "mode", "point", "samples", "metric", "headline", "provenance")
+TEXTS = ("config", "profile", "mode", "point", "headline")
 RATE_PARAMETERS = frozenset(
-    ("bits", "distance", "kbps", "lambda", "levels", "lmbda", "qp", "quality", "rate", "step")
-)
+    ("bin", "bits", "distance", "kbps", "lambda", "levels", "lmbda")
+) | frozenset(("qp", "quality", "rate", "step", "tolerance"))
 """Parameters that move a codec along its curve; the others make another codec of it."""
 
 
@@ -131,11 +132,12 @@ def read_results(path: Path) -> list[Result]:
     """
     try:
         rows = json.loads(path.read_text("utf-8"))["rows"]
-        if not rows or not all(name in row for row in rows for name in NEEDED):
-            raise KeyError("a column of its rows")
+        faults = [fault for row in rows for fault in _faults(row)]
+        if faults or not rows:
+            raise KeyError(faults[0] if faults else "rows")
     except OSError as error:
         raise SampleError(f"{path} cannot be read: {error.strerror}") from None
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise SampleError(
             f"{path} is no results file of `lamofcbench bench`: lacks {error}"
         ) from None
@@ -151,6 +153,21 @@ def read_results(path: Path) -> list[Result]:
             arrays[name] = np.array([found[one] for one in ids], np.float64)
         results.append(Result(row, ids, arrays, path))
     return results
+
+
+def _faults(row: Any) -> Iterator[str]:
+    """Say what makes a row none of a results file."""
+    yield from (name for name in TEXTS if not isinstance(row.get(name), str))
+    for name in ("samples", "provenance"):
+        if not isinstance(row.get(name), int if name == "samples" else dict):
+            yield name
+    for name in (RATE, "mse", "rel_mse", "score", "score_loss", "fidelity", "fidelity_chance"):
+        for column in (name, f"{name}_low", f"{name}_high"):
+            value = row.get(column)
+            if not (value is None or (isinstance(value, int | float) and math.isfinite(value))):
+                yield f"a number for {column}"
+    if (row.get(RATE) or 1) <= 0:
+        yield f"a {RATE} above 0"
 
 
 Stacks = dict[tuple[str, ...], dict[str, dict[str, list[float]]]]

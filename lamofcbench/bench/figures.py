@@ -21,7 +21,9 @@ MARKERS = "osD^vP*Xh<>p"
 DASHES = ("-", "--", "-.", (0, (4, 1, 1, 1, 1, 1)), (0, (1, 1)))
 PANEL = (4.4, 3.5)
 LEGEND_COLUMNS = 5
+LEGEND_LETTERS = 190
 DPI = 160
+UNITS = {"rmse": " (m)"}
 DISTORTION = "rel_mse"
 UNCODED = "uncoded"
 CHANCE = {"score": "chance", "fidelity": "no features (zeros)"}
@@ -44,8 +46,9 @@ def save_figure(figure: Any, path: Path) -> None:
 
 def figure_path(folder: Path, board: Board, suffix: str) -> Path:
     """Where the figure of a config, profile and mode goes."""
-    mode = "".join(letter if letter.isalnum() or letter in "._" else "-" for letter in board.mode)
-    return folder / f"{board.config}.{board.profile}.{mode}.{suffix}"
+    name = f"{board.config}.{board.profile}.{board.mode}"
+    safe = "".join(letter if letter.isalnum() or letter in "._-" else "-" for letter in name)
+    return folder / f"{safe}.{suffix}"
 
 
 def plot_board(board: Board) -> Any:
@@ -58,7 +61,10 @@ def plot_board(board: Board) -> Any:
         A matplotlib figure: three panels over bits per feature point, with 95 % intervals.
     """
     shown = [curve for curve in board.curves.values() if curve.points]
-    lines = math.ceil((len(shown) + 3) / LEGEND_COLUMNS)
+    # As many as fit beside one another with the longest of the names.
+    longest = max([len(curve.name) for curve in shown], default=0)
+    columns = max(1, min(LEGEND_COLUMNS, LEGEND_LETTERS // (longest + 10)))
+    lines = math.ceil((len(shown) + 3) / columns)
     figure = new_figure(3 * PANEL[0], PANEL[1] + 0.75 + 0.24 * lines)
     panels = figure.subplots(1, 3)
     row = board.uncoded.row
@@ -81,7 +87,7 @@ def plot_board(board: Board) -> Any:
         [handles[label] for label in ordered],
         ordered,
         loc="outside lower center",
-        ncols=LEGEND_COLUMNS,
+        ncols=columns,
         fontsize="small",
         frameon=False,
         handlelength=3,
@@ -137,7 +143,7 @@ def _label(panels: Sequence[Any], row: Any) -> None:
     names = (
         "relative MSE (error energy / energy)",
         f"fidelity to the uncoded model: {row['headline']}",
-        f"score: {row['metric']}",
+        f"score: {row['metric'] or 'none'}{UNITS.get(row['metric'], '')}",
     )
     for panel, name in zip(panels, names, strict=True):
         panel.set_xscale("log", base=2)

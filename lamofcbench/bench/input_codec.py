@@ -122,7 +122,7 @@ class InputCodec:
         return self.format, self._image(array) if image else self._sound(array)
 
     def _image(self, array: NDArray[Any]) -> bytes:
-        library = require("imagecodecs", "inputs")
+        library = require("imagecodecs", "codecs")
         if self.format == "png":
             return bytes(library.png_encode(array))
         if self.format == "jpeg":
@@ -132,7 +132,7 @@ class InputCodec:
         return bytes(library.jpegxl_encode(array, usecontainer=False, **options))
 
     def _sound(self, array: NDArray[Any]) -> bytes:
-        library = require("soundfile", "inputs")
+        library = require("soundfile", "models")
         file = io.BytesIO()
         if self.format == "flac":
             # 16 bits hold just less than 1.
@@ -183,12 +183,12 @@ def _decoded(kind: str, payload: bytes) -> Any:
         dtype = np.float32 if len(shape) == 1 else np.uint8
         return np.frombuffer(payload, dtype, offset=at).reshape(shape)
     if kind in SOUNDS:
-        library = require("soundfile", "inputs")
+        library = require("soundfile", "models")
         with library.SoundFile(io.BytesIO(payload)) as file:
             if file.frames * 4 > MAX_BYTES:
                 raise BitstreamError(f"the coded audio claims {file.frames} samples")
             return file.read(dtype="float32")
-    library = require("imagecodecs", "inputs")
+    library = require("imagecodecs", "codecs")
     decoder = {"jpeg": "jpeg8", "jpegxl": "jpegxl", "png": "png"}[kind]
     image = np.asarray(getattr(library, f"{decoder}_decode")(payload))
     return image[..., 0] if image.ndim == 3 and image.shape[2] == 1 else image

@@ -11,7 +11,7 @@ or, for one row alone, ``<folder>/<sample id>.lmfb``, as `lamofcbench encode` wr
 import math
 import urllib.parse
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +38,8 @@ EXACT = ("bpfp", "bpfp_pool", "bpfp_all", "ebpfp", "ratio", "artefact_bytes")
 ROUNDING = 1e-9
 """Lengths and counts may differ by the order of a sum, no more."""
 TOLERANCE = 1e-6
-SAFE = ":=,@.-_+"
+MOST_RESAMPLES = 100_000
+SAFE = ":=,@.-_+#"
 
 
 @dataclass(frozen=True)
@@ -198,6 +199,7 @@ class Checker:
             LamofcError: the archive or the model is missing.
         """
         row, place = result.row, self._place(result)
+        _check_bootstrap(result)
         try:
             first = _read(bitstream_path(folder, result.samples[0]))
             artefact = self._artefact(first)
@@ -211,6 +213,9 @@ class Checker:
             return Checked(row, error=str(error))
         again = self._row(place, coded, row["provenance"])
         again["codec"] = first.codec
+        if not math.isfinite(place.chance):
+            # Where nothing scores by guessing, the board says what no features at all score.
+            del again["chance"]
         return self._compared(row, again, place.held)
 
     def _place(self, result: Result) -> _Place:
@@ -249,7 +254,7 @@ class Checker:
         return self._artefacts[stream.artefact]
 
     def _row(self, place: _Place, coded: Measured, said: Mapping[str, Any]) -> dict[str, Any]:
-        setup, results = place.setup, [place.uncoded, coded]
+        setup, results = place.setup, [replace(place.uncoded, figures={}), coded]
         measured(
             results,
             setup.score,
@@ -258,9 +263,8 @@ class Checker:
             seed=int(said["bootstrap_seed"]),
             resamples=int(said["bootstrap_resamples"]),
         )
-        score = setup.score or setup.no_score
-        parts = (setup.mode, setup.keys, results, score, setup.fidelity, place.chance)
-        return result_rows(place.dataset.manifest, *parts)[1]
+        parts = (setup.mode, setup.keys, results, setup.score or setup.no_score)
+        return result_rows(place.dataset.manifest, *parts, setup.fidelity, place.chance)[1]
 
     def _compared(self, row: Mapping[str, Any], again: Mapping[str, Any], common: Held) -> Checked:
         # The bitstreams leave out what is held, so they don't tell what coding it would cost.
@@ -283,6 +287,20 @@ class Checker:
             return bool(said == found)
         tolerance = ROUNDING if _figure(name) in EXACT else self._tolerance
         return math.isclose(said, found, rel_tol=tolerance, abs_tol=ROUNDING)
+
+
+def _check_bootstrap(result: Result) -> None:
+    """Refuse a row that doesn't say how its intervals were drawn, or claims a great many draws."""
+    said = result.row["provenance"]
+    seed, resamples = (said.get(f"bootstrap_{name}") for name in ("seed", "resamples"))
+    if not (isinstance(seed, int) and isinstance(resamples, int)) or not (
+        seed >= 0 and 0 < resamples <= MOST_RESAMPLES
+    ):
+        raise SampleError(
+            f"{result.file}: {result.row['point']}: bootstrap_seed {seed!r} and "
+            f"bootstrap_resamples {resamples!r}: needs whole numbers, of the latter at most "
+            f"{MOST_RESAMPLES}"
+        )
 
 
 def _figure(column: str) -> str:

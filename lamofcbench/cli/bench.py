@@ -110,17 +110,18 @@ def bench(
     from tqdm import tqdm
 
     from lamofcbench.bench.board import run_board
-    from lamofcbench.bench.grid import grid_codecs
+    from lamofcbench.bench.grid import Training, load_grid
     from lamofcbench.bench.input_codec import InputCodec, is_input
     from lamofcbench.bench.plan import BenchRequest
+    from lamofcbench.bench.processes import run_all
     from lamofcbench.bench.select import configs_and_modes
     from lamofcbench.bench.targets import parse_target
     from lamofcbench.codecs import load_codec
+    from lamofcbench.spec import load_scenario
 
     if (out is None) == (cards is None):
         raise click.UsageError("say where results go: --out FILE, or --cards FOLDER")
-    codecs += tuple(grid_codecs()) if grid else ()
-    if not codecs:
+    if not codecs and not grid:
         raise click.UsageError("name codecs with --codec, or run the project's grid with --grid")
     for text in codecs:
         if is_input(text):
@@ -131,13 +132,25 @@ def bench(
         parse_target(text)
     chosen = configs_and_modes(configs, mode, archive, more["profile"])
     more |= {"targets": targets, "timed": timed}
-    requests = [
-        (
-            BenchRequest(config, codecs, fits, one, archive, **more),
-            out or Path(cards or "") / config / "results.json",
-        )
-        for config, one in chosen
-    ]
+    artefacts = cards / "artefacts" if cards else Path(out or "").with_suffix(".artefacts")
+    trainings: dict[str, list[Training]] = {}
+    requests = []
+    for config, one in chosen:
+        own, options = codecs, dict(more)
+        if grid:
+            known, family = load_grid(), load_scenario(config).family
+            if family not in trainings:
+                where = (archive, more["profile"], artefacts)
+                trainings[family] = known.trainings(family, *where)
+            own += tuple(known.codecs())
+            own += tuple(f"{t.codec.partition(':')[0]}@{t.path}" for t in trainings[family])
+            own += tuple(known.inputs(family)) if more["inputs"] else ()
+            options["samples"] = more["samples"] or known.samples(family)
+        path = out or Path(cards or "") / config / "results.json"
+        requests.append((BenchRequest(config, own, fits, one, archive, **options), path))
+    networks = [training for family in trainings.values() for training in family]
+    with tqdm(total=len(networks), desc="train", disable=None, leave=False) as bar:
+        run_all(Training.run, [(one,) for one in networks], workers, bar.update)
     with tqdm(total=len(requests), desc="bench", disable=None, leave=False) as bar:
         rows, left_out = run_board(requests, workers, bar.update)
     if as_json:

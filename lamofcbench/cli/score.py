@@ -43,11 +43,9 @@ def _print(rows: Sequence[dict[str, Any]], others: Sequence[str]) -> None:
 
 def _run(requests: Sequence[Any], workers: int) -> list[Any]:
     """Run requests, several at a time if there are several."""
-    import concurrent.futures
-    import multiprocessing
-
     from tqdm import tqdm
 
+    from lamofcbench.bench.processes import run_all
     from lamofcbench.bench.score_run import score_config
 
     if workers == 1 or len(requests) == 1:
@@ -61,14 +59,8 @@ def _run(requests: Sequence[Any], workers: int) -> list[Any]:
 
                 done.append(score_config(request, start))
         return done
-    # Fresh processes: torch's threads do not survive a fork.
-    context = multiprocessing.get_context("spawn")
-    with concurrent.futures.ProcessPoolExecutor(workers, context) as pool:
-        futures = [pool.submit(score_config, request) for request in requests]
-        with tqdm(total=len(futures), desc="score", disable=None, leave=False) as bar:
-            for _ in concurrent.futures.as_completed(futures):
-                bar.update()
-        return [future.result() for future in futures]
+    with tqdm(total=len(requests), desc="score", disable=None, leave=False) as bar:
+        return run_all(score_config, [(request,) for request in requests], workers, bar.update)
 
 
 @click.command(

@@ -44,6 +44,10 @@ class CacheGen(FittedCodec):
     """``bin`` 0.2 by default; ``every``, tokens from one anchor to the next, 10 by default."""
 
     name = "cachegen"
+    ladder = (
+        "bin",
+        ("4", "3", "2", "1.5", "1", "0.7", "0.5", "0.35", "0.25", "0.18", "0.12", "0.08", "0.05"),
+    )
     fit_parameters = ("bin", "every")
 
     def __init__(self, size: float, every: int) -> None:

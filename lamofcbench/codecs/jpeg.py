@@ -88,6 +88,7 @@ class Jpeg2000(_Jpeg):
     """``level``, the quality in dB to the full range, 60 by default; one tile, no colour."""
 
     name = "jpeg2000"
+    ladder = ("level", tuple(str(level) for level in range(16, 112, 4)))
     option = "level"
     usual = (60, 1, 110)
 
@@ -112,6 +113,25 @@ class JpegXl(_Jpeg):
     """
 
     name = "jpegxl"
+    ladder = (
+        "distance",
+        (
+            "25",
+            "15",
+            "10",
+            "6",
+            "4",
+            "2.5",
+            "1.5",
+            "1",
+            "0.6",
+            "0.4",
+            "0.25",
+            "0.15",
+            "0.1",
+            "0.05",
+        ),
+    )
     option = "distance"
     usual = (0.1, 0.01, 25)
 

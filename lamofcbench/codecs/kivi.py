@@ -50,6 +50,7 @@ class Kivi(Codec):
     """
 
     name = "kivi"
+    ladder = ("bits", tuple(str(bits) for bits in range(1, 9)))
 
     def __init__(self, bits: int, group: int, window: int, other: int) -> None:
         """Quantise to 2^bits levels."""

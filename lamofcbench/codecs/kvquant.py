@@ -54,6 +54,7 @@ class KVQuant(FittedCodec):
     """
 
     name = "kvquant"
+    ladder = ("bits", tuple(str(bits) for bits in range(1, 9)))
     fit_parameters = ("bits", "outliers", "other")
 
     def __init__(self, bits: int, outliers: float, other: int) -> None:

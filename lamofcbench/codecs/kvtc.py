@@ -51,6 +51,7 @@ class Kvtc(FittedCodec):
     """``rate`` in bits per value, 4 by default; ``sink`` first tokens, 1, ``window`` last, 4."""
 
     name = "kvtc"
+    ladder = ("rate", tuple(str(quarters / 4) for quarters in range(1, 41)))
     fit_parameters = ("rate", "sink", "window")
 
     def __init__(self, rate: float, sink: int, window: int) -> None:

@@ -35,6 +35,7 @@ class VideoCodec(FittedCodec, PlaneCodec):
         multiple: that sides must be of.
     """
 
+    ladder = ("qp", tuple(str(qp) for qp in range(51, -1, -1)))
     fit_parameters = ("clip",)
     least: ClassVar[int]
     multiple: ClassVar[int] = 1

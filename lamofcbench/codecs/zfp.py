@@ -32,6 +32,7 @@ class Zfp(PlaneCodec):
     """
 
     name = "zfp"
+    ladder = ("tolerance", tuple(str(2.0**-power) for power in range(-4, 16)))
 
     def __init__(self, tolerance: float, packing: str) -> None:
         """Code with errors of at most ``tolerance`` deviations."""

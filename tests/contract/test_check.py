@@ -131,6 +131,11 @@ def test_mistakes_say_what_to_do(copy: Path, real_archive: Path, tmp_path: Path)
         run(*words, "--bitstreams", tmp_path)
     with pytest.raises(LamofcError, match="no rows of mode"):
         run(*words, "--bitstreams", copy / "coded", "--mode", "layer.3")
+    rows = json.loads((copy / "r.json").read_text())["rows"]
+    honest = next(row for row in rows if row["point"] == "channel:bits=4")["provenance"]
+    claim(copy, "channel:bits=4", provenance={**honest, "bootstrap_resamples": 1 << 60})
+    with pytest.raises(LamofcError, match="at most 100000"):
+        run(*words, "--bitstreams", copy / "coded", "--point", "channel:bits=4")
     said = {"content_hash": "0" * 64, "bootstrap_seed": 0, "bootstrap_resamples": 10}
     claim(copy, "channel:bits=4", provenance=said)
     with pytest.raises(LamofcError, match="content_hash differs"):

@@ -8,7 +8,7 @@ import pytest
 from click.testing import CliRunner
 
 from lamofcbench.bench.curves import read_boards
-from lamofcbench.bench.figures import MINIATURE_NOTE, plot_board
+from lamofcbench.bench.figures import MINIATURE_NOTE, figure_path, plot_board
 from lamofcbench.bench.histograms import plot_features
 from lamofcbench.cli import cli
 from lamofcbench.errors import LamofcError
@@ -86,7 +86,12 @@ def test_mistakes_name_what_is_wrong(tmp_path: Path) -> None:
     path.with_suffix(".parquet").unlink()
     with pytest.raises(LamofcError, match="no intervals"):
         run("compare", path)
-    for text in ("{", "[]", '{"rows": [{"config": 1}]}'):
+    rows = json.loads(path.read_text())["rows"]
+    for bad in ({"bpfp": "4"}, {"bpfp": -1}, {"provenance": None}, {"fidelity": float("nan")}):
+        path.write_text(json.dumps({"rows": [rows[0], {**rows[1], **bad}]}))
+        with pytest.raises(LamofcError, match="no results file"):
+            run("compare", path)
+    for text in ("{", "[]", '{"rows": 5}', '{"rows": [5]}', '{"rows": [{"config": 1}]}'):
         path.write_text(text)
         with pytest.raises(LamofcError, match="no results file"):
             run("compare", path)
@@ -137,3 +142,10 @@ def test_histograms_of_features(tmp_path: Path) -> None:
     assert len(titles) == len(stores.SMALL)
     for panel in figure.axes[: len(titles)]:
         assert sum(panel.patches[0].get_data().values) == pytest.approx(1)
+
+
+def test_no_name_leads_a_figure_out_of_its_folder(tmp_path: Path) -> None:
+    path = results.write(tmp_path / "r.json", {"mine": CURVE})
+    board = read_boards([path])[0]
+    board.config, board.mode = "../../x", "single:0/.."
+    assert figure_path(tmp_path, board, "png").parent == tmp_path

@@ -4,7 +4,8 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import click
 import numpy as np
@@ -13,9 +14,11 @@ import torch
 from safetensors.torch import load_file
 
 from lamofcbench import load_dataset
+from lamofcbench.bench.plan import BenchRequest, Plan
 from lamofcbench.bench.points import decoded_path
 from lamofcbench.bench.rates import CodedPoint, held
 from lamofcbench.bench.reference import reference_account
+from lamofcbench.bench.setup import Setup
 from lamofcbench.bitstream import read_bitstream
 from lamofcbench.cli import cli
 from lamofcbench.codecs import load_codec, parse_codec
@@ -157,11 +160,41 @@ def test_reference_columns_count_strings_of_all_keys(toy: Path, tmp_path: Path) 
     point(item["id"], {key: item["features"][key] for key in common.axes})
     axes = {key: dataset.axes(key) for key in dataset.keys}
     stream = read_bitstream(codec.encode(item["features"], axes))
-    # A checksum of 2 bytes and one length, below 128, stand before the strings.
-    strings = sum(len(part.payload) - 3 for part in stream.keys.values())
+    # A checksum of 2 bytes and one length, in a byte if it is below 128, stand before the strings.
+    payloads = [part.payload for part in stream.keys.values()]
+    strings = sum(len(payload) - (3 if payload[2] < 128 else 4) for payload in payloads)
     elements = sum(tensor.numel() for tensor in item["features"].values())
     assert len(stream.keys) > len(common.axes)
     assert point.numbers()["bpfp_ref"] == [8 * strings / elements]
+
+
+def test_a_board_plans_what_is_given_with_its_artefact(toy: Path, tmp_path: Path) -> None:
+    path = tmp_path / "h.safetensors"
+    artefact = train(toy, path, "hyperprior", "--mode", "all")
+    dataset = load_dataset(toy, stores.CONFIG, samples=range(3))
+    keys = dataset.manifest.declaration.mode().keys
+    request = BenchRequest(
+        stores.CONFIG,
+        ("zstd", f"hyperprior@{path}"),
+        ("own",),
+        None,
+        str(toy),
+        None,
+        None,
+        0,
+        "cpu",
+    )
+    _, lossless, planned = Plan(request, cast(Setup, SimpleNamespace(keys=keys)), dataset)
+    assert lossless.label == "zstd"
+    assert planned.label == f"hyperprior@h#{artefact.sha256.hex()[:8]}"
+    point, columns = planned.make()
+    assert columns["fit"] == "own"
+    assert columns["artefact_sha256"] == artefact.sha256.hex()
+    assert isinstance(point, CodedPoint)
+    assert point.artefact_bytes == path.stat().st_size
+    point(dataset[1]["id"], {key: dataset[1]["features"][key] for key in keys})
+    numbers = point.numbers()
+    assert {"bpfp", "bpfp_ref", "ebpfp_ref", "mse_ref"} <= set(numbers)
 
 
 def checkpoint(codec: Learned, path: Path, **changes: torch.Tensor | None) -> dict[str, Any]:

@@ -62,6 +62,15 @@ def test_floor_is_never_above() -> None:
     assert codebook.restore(codebook.scale(given)).tolist() == [-1, -1, -1, 2, 2, 4]
 
 
+def test_a_codebook_of_much_sees_every_channel_and_the_extremes() -> None:
+    values = torch.arange(64.0) * 100 + torch.zeros(4096, 1)
+    values[7, 3] = -5000
+    summary = Codebook.summary(values, ("token", "dim"))
+    assert len(summary) < values.numel() / 3
+    codebook = Codebook.fit([summary])
+    assert set(codebook.numbers.tolist()) == {-5000, *(100.0 * i for i in range(64))}
+
+
 @pytest.mark.parametrize("name", SCALINGS)
 def test_no_values_to_fit_to_give_a_scaling_all_the_same(name: str) -> None:
     scaling = SCALINGS[name].fit([])
@@ -76,6 +85,7 @@ def test_no_values_to_fit_to_give_a_scaling_all_the_same(name: str) -> None:
         ("bounds", [0, float("nan")]),
         ("channel", [[0, 2], [1, 1]]),
         ("floor", []),
+        ("floor", [2.0, 1.0]),
         ("floor", [0.0] * 257),
         ("floor", [[0.0]]),
     ],

@@ -150,6 +150,14 @@ class Learned(Codec):
     ) -> torch.Tensor:
         """Decode to [1, 1, height, width], from 0 to 1."""
 
+    def start(self, network: Any, planes: torch.Tensor) -> None:
+        """Bring a network that is to be trained into reach of its task.
+
+        Args:
+            network: of `build`; it is changed.
+            planes: [n, 1, height, width], some of those to train on.
+        """
+
     def untrained(self, seed: int = 0) -> Weights:
         """Random weights, always the same for a seed: what training starts from."""
         with torch.random.fork_rng(devices=[]):

@@ -148,23 +148,24 @@ class Codebook(Scaling):
 
     @classmethod
     def summary(cls, values: torch.Tensor, axes: Sequence[str]) -> Values:
-        """See `Scaling.summary`: an even choice."""
-        flat: Values = values.float().numpy().ravel()
-        return flat[:: max(1, len(flat) // MOST_OF_SAMPLE)].copy()
+        """See `Scaling.summary`: some of the values."""
+        return _choice(values.float().numpy().ravel(), MOST_OF_SAMPLE)
 
     @classmethod
     def fit(cls, parts: Sequence[Values]) -> Self:
         """See `Scaling.fit`."""
         joined = np.concatenate([np.zeros(0, np.float32), *parts])
         joined = joined if len(joined) else np.zeros(1, np.float32)
-        step = max(1, len(joined) // MOST_VALUES)
-        return cls(fit_codebook(joined[::step].astype(np.float64), cls.size).astype(np.float32))
+        chosen = _choice(joined, MOST_VALUES).astype(np.float64)
+        return cls(fit_codebook(chosen, cls.size).astype(np.float32))
 
     @classmethod
     def of(cls, numbers: Values) -> Self:
         """See `Scaling.of`."""
         if numbers.ndim != 1 or not 0 < len(numbers) <= cls.size or not np.isfinite(numbers).all():
             raise ValueError("a codebook that is none")
+        if (np.diff(numbers) < 0).any():
+            raise ValueError("a codebook that is none: it is not sorted")
         return cls(numbers)
 
     @property
@@ -184,6 +185,16 @@ class Codebook(Scaling):
             places.clip(0, len(self.centroids) - 1)
         ]
         return values
+
+
+def _choice(values: Values, most: int) -> Values:
+    """All of some values [n], or about so many, the extremes among them, always the same ones."""
+    if len(values) <= most:
+        return values.copy()
+    # An even step would miss channels, whose count it may share a factor with.
+    places = np.random.default_rng(0).integers(len(values), size=most)
+    chosen: Values = values[np.append(places, [values.argmin(), values.argmax()])]
+    return chosen
 
 
 SCALINGS: dict[str, type[Scaling]] = {

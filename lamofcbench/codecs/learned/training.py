@@ -156,6 +156,7 @@ def train_weights(
             network.train()
             patches = _Patches(codec, samples, axes, scalings, patch)
             random_ = random.Random(seed)
+            codec.start(network, patches.draw(random_, batch)[0])
             trained = [p for name, p in network.named_parameters() if "quantiles" not in name]
             optimiser = torch.optim.Adam(trained, rate)
             falling = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)

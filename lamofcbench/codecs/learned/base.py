@@ -222,7 +222,7 @@ class Learned(Codec):
                 )
             if not found.isfinite().all():
                 raise SampleError(f"{self.name}: {name} has values that are not finite")
-            if name.endswith(QUANTILES) and float(found.abs().max()) > MOST_QUANTILE:
+            if name.endswith(QUANTILES) and float(found.detach().abs().max()) > MOST_QUANTILE:
                 # The coder's tables have an entry for each integer between the quantiles.
                 raise SampleError(f"{self.name}: {name} is beyond {MOST_QUANTILE}")
         # The base class's: CompressAI's own wants tables in the state, too.

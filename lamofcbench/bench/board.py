@@ -151,11 +151,16 @@ def run_part(request: BenchRequest, folder: Path, earlier: Path) -> list[str]:
             continue
         try:
             point, said = planned.make()
+            if planned.label not in done:
+                results.append(runner.run(point))
         except Unreached as error:
             left_out.append(f"{request.config}: {error}")
             continue
-        if planned.label not in done:
-            results.append(runner.run(point))
+        except SampleError as error:
+            if not planned.coded or not request.tolerant:
+                raise
+            left_out.append(f"{request.config}: {planned.label}: {error}")
+            continue
         if request.timed and isinstance(point, CodedPoint):
             if request.inputs is not None and front is None:
                 front = front_seconds(request.inputs, dataset, request.device)

@@ -44,6 +44,7 @@ class BenchRequest:
         timed: whether to time codecs, too.
         inputs: a folder of raw inputs, which the anchor and timing the front half need; see
             `InputFolder`.
+        tolerant: whether a codec that can't code a config's features is left out.
     """
 
     config: str
@@ -58,6 +59,7 @@ class BenchRequest:
     targets: tuple[str, ...] = ()
     timed: bool = False
     inputs: Path | None = None
+    tolerant: bool = False
 
 
 @dataclass(frozen=True)

@@ -145,6 +145,7 @@ def bench(
             own += tuple(known.codecs())
             own += tuple(f"{t.codec.partition(':')[0]}@{t.path}" for t in trainings[family])
             own += tuple(known.inputs(family)) if more["inputs"] else ()
+            options["tolerant"] = True
             options["samples"] = more["samples"] or known.samples(family)
         path = out or Path(cards or "") / config / "results.json"
         requests.append((BenchRequest(config, own, fits, one, archive, **options), path))

@@ -57,17 +57,21 @@ class Training:
     lmbda: float
     path: Path
 
-    def run(self) -> None:
-        """Train it, unless its artefact is there."""
+    def run(self) -> str:
+        """Train it, unless its artefact is there; say why not if it can't be."""
         try:
             if Artefact.load(self.path).codec == self.codec.partition(":")[0]:
-                return
+                return ""
         except BitstreamError:
             pass
         request = TrainRequest(
             (self.config,), "all", self.archive, self.profile, self.steps, self.lmbda
         )
-        train_codec(parse_codec(self.codec), request).save(self.path)
+        try:
+            train_codec(parse_codec(self.codec), request).save(self.path)
+        except SampleError as error:
+            return f"{self.path.stem}: {error}"
+        return ""
 
 
 class Grid:

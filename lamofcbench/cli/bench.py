@@ -134,14 +134,21 @@ def bench(
     more |= {"targets": targets, "timed": timed}
     artefacts = cards / "artefacts" if cards else Path(out or "").with_suffix(".artefacts")
     trainings: dict[str, list[Training]] = {}
+    families = {config: load_scenario(config).family for config, _ in chosen}
+    known = load_grid()
+    left_out = []
+    if grid:
+        where = (archive, more["profile"], artefacts)
+        trainings = {f: known.trainings(f, *where) for f in dict.fromkeys(families.values())}
+        networks = [training for family in trainings.values() for training in family]
+        with tqdm(total=len(networks), desc="train", disable=None, leave=False) as bar:
+            left_out = run_all(Training.run, [(one,) for one in networks], workers, bar.update)
+        left_out = [line for line in left_out if line]
+        trainings = {f: [t for t in trainings[f] if t.path.is_file()] for f in trainings}
     requests = []
     for config, one in chosen:
-        own, options = codecs, dict(more)
+        own, options, family = codecs, dict(more), families[config]
         if grid:
-            known, family = load_grid(), load_scenario(config).family
-            if family not in trainings:
-                where = (archive, more["profile"], artefacts)
-                trainings[family] = known.trainings(family, *where)
             own += tuple(known.codecs())
             own += tuple(f"{t.codec.partition(':')[0]}@{t.path}" for t in trainings[family])
             own += tuple(known.inputs(family)) if more["inputs"] else ()
@@ -149,15 +156,13 @@ def bench(
             options["samples"] = more["samples"] or known.samples(family)
         path = out or Path(cards or "") / config / "results.json"
         requests.append((BenchRequest(config, own, fits, one, archive, **options), path))
-    networks = [training for family in trainings.values() for training in family]
-    with tqdm(total=len(networks), desc="train", disable=None, leave=False) as bar:
-        run_all(Training.run, [(one,) for one in networks], workers, bar.update)
     with tqdm(total=len(requests), desc="bench", disable=None, leave=False) as bar:
-        rows, left_out = run_board(requests, workers, bar.update)
+        rows, more_left_out = run_board(requests, workers, bar.update)
     if as_json:
         print_json({"rows": rows})
     else:
         _print(rows)
+    left_out += more_left_out
     for line in left_out:
         click.echo(f"left out: {line}", err=True)
     if left_out:

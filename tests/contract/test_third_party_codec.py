@@ -104,7 +104,8 @@ def test_a_killed_board_goes_on_without_repeating_what_was_finished(
     assert count() - before == once
     rows = json.loads((tmp_path / "r.json").read_text("utf-8"))["rows"]
     assert [row["codec"] for row in rows] == ["uncoded", "mirrored", "mirrored-twice"]
-    assert rows[1]["bpfp"] == rows[2]["bpfp"]
+    # The longer name is in every bitstream; the rest is the same.
+    assert rows[2]["bpfp"] == pytest.approx(rows[1]["bpfp"], rel=1e-3)
     assert rows[1]["agree_rest"] == 1
 
     # A finished board is taken over whole, and grows.

@@ -21,6 +21,7 @@ from lamofcbench.bench.points import Zeroed
 from lamofcbench.bench.processes import run_all
 from lamofcbench.bench.rates import RATE_FIGURES, CodedPoint
 from lamofcbench.bench.results import (
+    git_commit,
     merge_results,
     provenance,
     result_rows,
@@ -39,7 +40,11 @@ from lamofcbench.scores.base import Figure
 __all__ = ["run_board", "run_part"]
 
 FLOORS = ("fidelity_chance", "chance")
-OWN_COLUMNS = {"codec", "params", "fit", "target", "artefact_sha256", *TIME_COLUMNS, *FLOORS}
+OWN_COLUMNS = {
+    *("codec", "params", "fit", "target", "artefact_sha256", "git_commit"),
+    *TIME_COLUMNS,
+    *FLOORS,
+}
 """Columns that are not made of samples' numbers."""
 
 
@@ -165,7 +170,7 @@ def run_part(request: BenchRequest, folder: Path, earlier: Path) -> list[str]:
             if request.inputs is not None and front is None:
                 front = front_seconds(request.inputs, dataset, request.device)
             said |= _timed(point, dataset[0], setup, front, request.device)
-        columns[planned.label] = said
+        columns[planned.label] = {**said, "git_commit": git_commit()}
         write()
     write()
     return left_out

@@ -1,8 +1,10 @@
 """Results: a row per config, mode and point as JSON, and a row per sample beside it as Parquet."""
 
+import functools
 import json
 import math
 import platform
+import subprocess
 from collections.abc import Mapping, Sequence
 from importlib import metadata, resources
 from pathlib import Path
@@ -18,7 +20,14 @@ from lamofcbench.manifest import Draft, Manifest
 from lamofcbench.metrics.bootstrap import Interval
 from lamofcbench.scores.base import Fidelity, Score
 
-__all__ = ["merge_results", "provenance", "result_rows", "samples_path", "write_results"]
+__all__ = [
+    "git_commit",
+    "merge_results",
+    "provenance",
+    "result_rows",
+    "samples_path",
+    "write_results",
+]
 
 SAME = ("config", "profile", "mode", "point")
 """Columns of a result row that its per-sample rows repeat."""
@@ -47,6 +56,24 @@ def provenance(manifest: Draft, seed: int, resamples: int) -> dict[str, Any]:
             **{name: installed[name] for name in LIBRARIES if name in installed},
         },
     }
+
+
+@functools.cache
+def git_commit() -> str | None:
+    """The commit of this code, ``-dirty`` behind it if files differ; None outside a checkout."""
+    folder = Path(lamofcbench.__file__).parent
+
+    def git(*arguments: str) -> str:
+        return subprocess.run(
+            ["git", "-C", folder, *arguments], capture_output=True, text=True, check=True
+        ).stdout.strip()
+
+    try:
+        # An installed copy may lie within somebody else's repository.
+        git("ls-files", "--error-unmatch", "__init__.py")
+        return git("describe", "--always", "--dirty", "--abbrev=40", "--exclude=*")
+    except (OSError, subprocess.CalledProcessError):
+        return None
 
 
 def _columns(name: str, found: Interval | None) -> dict[str, float | None]:

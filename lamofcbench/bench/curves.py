@@ -31,7 +31,7 @@ RATE = "bpfp"
 UNCODED = "uncoded"
 TEXTS = ("config", "profile", "mode", "point", "headline")
 RATE_PARAMETERS = frozenset(
-    ("bin", "bits", "distance", "kbps", "lambda", "levels", "lmbda")
+    ("bin", "bits", "distance", "kbps", "lambda", "level", "levels", "lmbda")
 ) | frozenset(("qp", "quality", "rate", "step", "tolerance"))
 """Parameters that move a codec along its curve; the others make another codec of it."""
 

@@ -11,7 +11,15 @@ from typing import Any
 from lamofcbench.bench.curves import RATE, Board, Curve
 from lamofcbench.optional import require
 
-__all__ = ["FORMATS", "MINIATURE_NOTE", "figure_path", "new_figure", "plot_board", "save_figure"]
+__all__ = [
+    "FORMATS",
+    "MINIATURE_NOTE",
+    "figure_path",
+    "new_figure",
+    "pages",
+    "plot_board",
+    "save_figure",
+]
 
 FORMATS = ("png", "svg", "pdf")
 MINIATURE_NOTE = "miniature: validates the pipeline, not evidence about full models"
@@ -20,6 +28,7 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#000000", "#CC79A7", "#56B4E9", "#E
 MARKERS = "osD^vP*Xh<>p"
 DASHES = ("-", "--", "-.", (0, (4, 1, 1, 1, 1, 1)), (0, (1, 1)))
 PANEL = (4.4, 3.5)
+MOST_CURVES = 9
 LEGEND_COLUMNS = 5
 LEGEND_LETTERS = 190
 DPI = 160
@@ -44,23 +53,33 @@ def save_figure(figure: Any, path: Path) -> None:
     figure.savefig(path, dpi=DPI, metadata=fixed[path.suffix[1:]])
 
 
-def figure_path(folder: Path, board: Board, suffix: str) -> Path:
-    """Where the figure of a config, profile and mode goes."""
-    name = f"{board.config}.{board.profile}.{board.mode}"
+def pages(board: Board) -> list[list[Curve]]:
+    """Share out a board's curves among figures: more than a few in one can't be told apart."""
+    shown = [curve for curve in board.curves.values() if curve.points]
+    count = math.ceil(len(shown) / MOST_CURVES)
+    size = math.ceil(len(shown) / max(count, 1))
+    return [shown[at : at + size] for at in range(0, len(shown), size or 1)]
+
+
+def figure_path(folder: Path, board: Board, suffix: str, page: int = 0) -> Path:
+    """Where a figure of a config, profile and mode goes; pages after the first are numbered."""
+    name = f"{board.config}.{board.profile}.{board.mode}" + (f".{page + 1}" if page else "")
     safe = "".join(letter if letter.isalnum() or letter in "._-" else "-" for letter in name)
     return folder / f"{safe}.{suffix}"
 
 
-def plot_board(board: Board) -> Any:
+def plot_board(board: Board, curves: Sequence[Curve] | None = None) -> Any:
     """Draw one config and mode.
 
     Args:
         board: what was measured.
+        curves: which of its codecs; all without.
 
     Returns:
         A matplotlib figure: three panels over bits per feature point, with 95 % intervals.
     """
-    shown = [curve for curve in board.curves.values() if curve.points]
+    whole = board.curves.values() if curves is None else curves
+    shown = [curve for curve in whole if curve.points]
     # As many as fit beside one another with the longest of the names.
     longest = max([len(curve.name) for curve in shown], default=0)
     columns = max(1, min(LEGEND_COLUMNS, LEGEND_LETTERS // (longest + 10)))
@@ -159,9 +178,11 @@ def _label(panels: Sequence[Any], row: Any) -> None:
 def _lossless(panel: Any, curves: Sequence[Curve]) -> None:
     """Put points without an error, which a logarithmic axis has no place for, at its lower edge."""
     edge = panel.get_xaxis_transform()
+    labelled: list[float] = []
     for number, curve in enumerate(curves):
         rates = [point.row[RATE] for point in curve.points if point.row.get(DISTORTION) == 0]
         for rate in rates:
+            labelled.append(rate)
             colour = COLOURS[number % len(COLOURS)]
             panel.plot(
                 [rate],
@@ -174,12 +195,13 @@ def _lossless(panel: Any, curves: Sequence[Curve]) -> None:
                 markersize=8,
                 markerfacecolor="white" if number % 2 else colour,
             )
-            panel.annotate(
-                "no error",
-                (rate, 0.02),
-                xycoords=edge,
-                xytext=(5, 8),
-                textcoords="offset points",
-                ha="right",
-                fontsize="x-small",
-            )
+    if labelled:
+        panel.annotate(
+            "no error",
+            (min(labelled), 0.02),
+            xycoords=edge,
+            xytext=(5, 8),
+            textcoords="offset points",
+            ha="right",
+            fontsize="x-small",
+        )

@@ -43,12 +43,12 @@ def plot(
     """Draw RESULTS of `lamofcbench bench`: a figure for every config and mode.
 
     Its panels show rate against distortion, fidelity and score, with 95 % intervals. Several files
-    go into the same figures.
+    go into the same figures; many codecs are shared out among several.
     """
     from tqdm import tqdm
 
     from lamofcbench.bench.curves import read_boards
-    from lamofcbench.bench.figures import figure_path, plot_board, save_figure
+    from lamofcbench.bench.figures import figure_path, pages, plot_board, save_figure
     from lamofcbench.bench.histograms import plot_features
 
     if not results and not features:
@@ -57,8 +57,9 @@ def plot(
     paths = []
     with tqdm(total=len(boards) + len(features), desc="plot", disable=None, leave=False) as bar:
         for board in boards:
-            paths.append(figure_path(out, board, suffix))
-            save_figure(plot_board(board), paths[-1])
+            for page, curves in enumerate(pages(board)):
+                paths.append(figure_path(out, board, suffix, page))
+                save_figure(plot_board(board, curves), paths[-1])
             bar.update()
         for config in features:
             figure, found = plot_features(archive, config, profile, samples)

@@ -84,6 +84,7 @@ def _finished(
             for row in _rows(path)
             if all(row.get(name) == value for name, value in same.items())
             and row["point"] not in found
+            and "codec" in row  # rows of a score have no rates
         }
         if not wanted:
             continue
@@ -123,9 +124,8 @@ def run_part(request: BenchRequest, folder: Path, earlier: Path) -> list[str]:
     source = provenance(dataset.manifest, request.seed, RESAMPLES)
     same = {"config": dataset.config, "profile": dataset.profile, "mode": setup.mode}
     path = _part(folder, request)
-    results, columns = _finished(
-        (path, earlier), {**same, "provenance": source}, [item["id"] for item in dataset]
-    )
+    ids = [item["id"] for item in dataset]
+    results, columns = _finished((path, earlier), {**same, "provenance": source}, ids)
     if "uncoded" in columns:
         floors = {name: columns["uncoded"][name] for name in FLOORS}
     else:
@@ -150,7 +150,7 @@ def run_part(request: BenchRequest, folder: Path, earlier: Path) -> list[str]:
         )
         write_results(path, [row | columns[row["point"]] | floors for row in rows], results)
 
-    for planned in Plan(request, setup, dataset):
+    for planned in Plan(request, setup, dataset, ids):
         again = request.timed and planned.coded and "link_10" not in columns.get(planned.label, {})
         if planned.label in done and not again:
             continue

@@ -10,7 +10,7 @@ import torch
 from lamofcbench.bench.input_codec import InputCodec
 from lamofcbench.bench.input_files import InputFolder
 from lamofcbench.bench.points import Features
-from lamofcbench.bench.rates import Held, distortions, held
+from lamofcbench.bench.rates import Held, distortions, held, rate_numbers
 from lamofcbench.bench.timing import median_seconds
 from lamofcbench.dataset import FeatureDataset
 from lamofcbench.errors import SampleError
@@ -71,15 +71,8 @@ class InputPoint:
                     f"stored is {list(stored.shape)}"
                 )
         part = self.held.without(features)
-        elements = sum(tensor.numel() for tensor in part.values())
-        total = sum(tensor.numel() for tensor in features.values())
-        captured = sum(tensor.numel() * tensor.element_size() for tensor in part.values())
-        bits = 8.0 * len(data)
         self._numbers = {
-            "bpfp": [bits / elements],
-            "bpfp_pool": [bits, elements],
-            "bpfp_all": [8.0 * len(self.codec.encode(parts)) / total],
-            "ratio": [captured, len(data)],
+            **rate_numbers(part, features, len(data), len(self.codec.encode(parts))),
             **distortions(part, self.held.without(decoded)),
         }
         return decoded

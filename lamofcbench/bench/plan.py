@@ -1,7 +1,7 @@
 """What a board runs: the points that a request of one config and mode asks for."""
 
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -80,18 +80,21 @@ class Planned:
 class Plan:
     """Makes the points of a request."""
 
-    def __init__(self, request: BenchRequest, setup: Setup, dataset: FeatureDataset) -> None:
+    def __init__(
+        self, request: BenchRequest, setup: Setup, dataset: FeatureDataset, ids: Sequence[str]
+    ) -> None:
         """Plan a request.
 
         Args:
             request: what to run.
             setup: the config's.
             dataset: its samples.
+            ids: theirs, in order.
         """
         self.request = request
         self.setup = setup
         self.dataset = dataset
-        self.ids = [item["id"] for item in dataset]
+        self.ids = ids
         self.common = held(dataset, setup.keys)
 
     def __iter__(self) -> Iterator[Planned]:

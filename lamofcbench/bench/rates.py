@@ -18,7 +18,14 @@ from lamofcbench.dataset import FeatureDataset
 from lamofcbench.manifest import Manifest
 from lamofcbench.scores.base import Figure, mean, quotient
 
-__all__ = ["RATE_FIGURES", "CodedPoint", "Held", "distortions", "held"]
+__all__ = [
+    "RATE_FIGURES",
+    "CodedPoint",
+    "Held",
+    "distortions",
+    "held",
+    "rate_numbers",
+]
 
 AMORTISED = (100, 1000)
 RATE_FIGURES = (
@@ -166,6 +173,32 @@ def distortions(before: Features, after: Features) -> dict[str, list[float]]:
     }
 
 
+def count_elements(features: Features) -> int:
+    """Values of all tensors."""
+    return sum(tensor.numel() for tensor in features.values())
+
+
+def rate_numbers(
+    part: Features, features: Features, coded: int, everything: int
+) -> dict[str, list[float]]:
+    """One sample's rows of rates.
+
+    Args:
+        part: what is coded.
+        features: all of the mode's keys, with what every decoder holds.
+        coded: bytes of ``part``.
+        everything: bytes of ``features``.
+    """
+    elements, bits = count_elements(part), 8.0 * coded
+    captured = sum(tensor.numel() * tensor.element_size() for tensor in part.values())
+    return {
+        "bpfp": [bits / elements],
+        "bpfp_pool": [bits, elements],
+        "bpfp_all": [8.0 * everything / count_elements(features)],
+        "ratio": [captured, coded],
+    }
+
+
 @dataclass
 class CodedPoint:
     """Features through a codec's bytes.
@@ -200,16 +233,10 @@ class CodedPoint:
             everything = len(data)
         else:
             everything = len(self.codec.encode(features, self.held.axes))
-        elements = sum(tensor.numel() for tensor in part.values())
-        total = sum(tensor.numel() for tensor in features.values())
-        captured = sum(tensor.numel() * tensor.element_size() for tensor in part.values())
-        bits = 8.0 * len(data)
+        elements, bits = count_elements(part), 8.0 * len(data)
         self._numbers = {
-            "bpfp": [bits / elements],
-            "bpfp_pool": [bits, elements],
-            "bpfp_all": [8.0 * everything / total],
+            **rate_numbers(part, features, len(data), everything),
             "ebpfp": [self._weighed(stream, len(data)) / elements],
-            "ratio": [captured, len(data)],
             **distortions(part, decoded),
             **{
                 f"bpfp_amortised_{count}": [(bits + 8.0 * self.artefact_bytes / count) / elements]

@@ -161,6 +161,13 @@ def test_a_board_grows_by_configs(real_archive: Path, tmp_path: Path) -> None:
     }
 
 
+def test_results_of_a_score_are_no_board(real_archive: Path, tmp_path: Path) -> None:
+    base = ("in1k-vit", "--archive", real_archive, "--samples", "0:3", "--out", "r.json")
+    run("score", *base, "--quantise", "channel:4", cwd=tmp_path)
+    run("bench", *base, "--codec", "zstd", cwd=tmp_path)
+    assert [row["codec"] for row in rows_of(tmp_path / "r.json")] == ["uncoded", "zstd"]
+
+
 def test_targets_choose_settings_on_calibration_samples(real_archive: Path, tmp_path: Path) -> None:
     base = ("--archive", real_archive, "--samples", "0:4", "--out", "r.json")
     run(

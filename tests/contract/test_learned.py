@@ -184,7 +184,8 @@ def test_a_board_plans_what_is_given_with_its_artefact(toy: Path, tmp_path: Path
         0,
         "cpu",
     )
-    _, lossless, planned = Plan(request, cast(Setup, SimpleNamespace(keys=keys)), dataset)
+    setup = cast(Setup, SimpleNamespace(keys=keys))
+    _, lossless, planned = Plan(request, setup, dataset, [row["id"] for row in dataset])
     assert lossless.label == "zstd"
     assert planned.label == f"hyperprior@h#{artefact.sha256.hex()[:8]}"
     point, columns = planned.make()

@@ -37,12 +37,15 @@ from lamofcbench.quant.grouped import (
 
 __all__ = ["Kivi"]
 
+OTHER = 8
+"""Bits of what is no cache."""
+
 
 class Kivi(Codec):
     """``bits`` 1 to 8, ``group`` entries to a pair of bounds, ``window`` tokens kept.
 
-    ``other`` is the bits of what is no cache, which is not what the method is for; as many as
-    ``bits`` by default.
+    ``other`` is the bits of what is no cache, 8 by default: the method is not for it, and hidden
+    states with massive channels do not survive fewer.
 
     As in the paper ``window`` is a multiple of ``group``; the last n mod ``window`` tokens of keys
     and the last ``window`` tokens of values are kept in the tensor's dtype. With 0 none is, and the
@@ -68,7 +71,7 @@ class Kivi(Codec):
         window = whole(parameters, "window", group, 0, 1 << 24)
         if window % group:
             raise SampleError(f"window={window}: needs 0 or a multiple of group={group}")
-        return cls(bits, group, window, whole(parameters, "other", bits, 1, 16))
+        return cls(bits, group, window, whole(parameters, "other", OTHER, 1, 16))
 
     @property
     def parameters(self) -> dict[str, str]:

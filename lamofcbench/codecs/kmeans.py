@@ -13,6 +13,7 @@ from lamofcbench.bitstream import Coded
 from lamofcbench.codecs.artefact import Artefact
 from lamofcbench.codecs.base import Axes, Codec, Features, parameter
 from lamofcbench.codecs.entropy import decode_levels, encode_levels
+from lamofcbench.codecs.fitted import even_choice
 from lamofcbench.errors import BitstreamError, SampleError
 from lamofcbench.quant.kmeans import assign, fit_codebook
 
@@ -60,16 +61,16 @@ class KMeans(Codec):
         values: dict[str, list[np.ndarray[tuple[int, ...], np.dtype[np.float32]]]] = {}
         for sample in samples:
             for key, tensor in sample.items():
-                values.setdefault(key, []).append(tensor.float().numpy().ravel())
+                rows = tensor.float().reshape(-1, max(tensor.shape[-1:], default=1) or 1).numpy()
+                values.setdefault(key, []).append(rows)
         codebooks = {}
         for key, parts in values.items():
-            joined = np.concatenate(parts)
-            if not len(joined):
-                joined = np.zeros(1, np.float32)
-            step = max(1, len(joined) // MOST_VALUES)
-            codebooks[key] = fit_codebook(joined[::step].astype(np.float64), 1 << self.bits).astype(
-                np.float32
-            )
+            share = MOST_VALUES // len(parts)
+            chosen = np.concatenate([even_choice(part, share) for part in parts])
+            if not len(chosen):
+                chosen = np.zeros(1, np.float32)
+            codebook = fit_codebook(chosen.astype(np.float64), 1 << self.bits)
+            codebooks[key] = codebook.astype(np.float32)
         return Artefact.make(self.name, codebooks, {"bits": str(self.bits)})
 
     def _codebook(self, key: str) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:

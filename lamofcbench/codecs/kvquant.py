@@ -40,14 +40,16 @@ __all__ = ["KVQuant"]
 
 MOST_VALUES = 1 << 20
 """Values that levels are fitted on at most, an even choice of all."""
+OTHER = 8
+"""Bits of what is no cache."""
 Mask = NDArray[np.bool_]
 
 
 class KVQuant(FittedCodec):
     """``bits`` 1 to 8; ``outliers``, the share of each vector that is kept, 0.01 by default.
 
-    ``other`` is the bits of what is no cache, which is not what the method is for; as many as
-    ``bits`` by default.
+    ``other`` is the bits of what is no cache, 8 by default: the method is not for it, and hidden
+    states with massive channels do not survive fewer.
 
     Payload: bounds of tokens (none for keys), which values are outliers, those, and levels of the
     rest.
@@ -69,7 +71,7 @@ class KVQuant(FittedCodec):
         known_only(cls.name, parameters, ("bits", "outliers", "other"))
         bits = whole(parameters, "bits", 4, 1, 8)
         outliers = decimal(parameters, "outliers", 0.01, 0, 0.5)
-        codec = cls(bits, outliers, whole(parameters, "other", bits, 1, 12))
+        codec = cls(bits, outliers, whole(parameters, "other", OTHER, 1, 12))
         codec.hold(artefact)
         return codec
 

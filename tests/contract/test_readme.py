@@ -1,5 +1,6 @@
 """Every command and every line of Python in the README runs as it stands."""
 
+import os
 import re
 import shlex
 import subprocess
@@ -18,27 +19,31 @@ def blocks(language: str) -> list[str]:
     return re.findall(rf"```{language}\n(.*?)```", README, flags=re.DOTALL)
 
 
-def commands() -> list[str]:
-    return [line for block in blocks("sh") for line in block.splitlines()]
-
-
-@pytest.mark.parametrize("command", [c for c in commands() if c not in BY_CI])
-def test_commands_run(command: str, real_archive: Path) -> None:
-    words = shlex.split(command)
+def run(command: str, archive: Path) -> None:
+    """Run a command, in the archive's neighbourhood or, if it is make's, in the repository."""
+    words, cwd = shlex.split(command), archive.parent
     if words[0] == "make":
-        # In the repository, but never into the archive that may already be there.
+        # Never into the archive that may already be there.
         words = [word for word in words if not word.startswith("ARCHIVE=")]
-        words += (
-            [f"ARCHIVE={real_archive}"]
-            if len(words) == 3
-            else [f"ARCHIVE={real_archive.parent / 'small'}"]
-        )
-        cwd = ROOT
+        target = archive if len(words) == 3 else archive.parent / "small"
+        words, cwd = [*words, f"ARCHIVE={target}"], ROOT
+    elif words[0] == "python":
+        words = [sys.executable, *words[1:]]
     else:
         words = [sys.executable, "-m", *words]
-        cwd = real_archive.parent
-    done = subprocess.run(words, cwd=cwd, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        words, cwd=cwd, env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, command + done.stdout + done.stderr
+
+
+# By block: what a command writes, those below it read.
+@pytest.mark.parametrize("block", blocks("sh"))
+def test_commands_run(block: str, real_archive: Path) -> None:
+    for command in block.splitlines():
+        if command not in BY_CI:
+            run(command, real_archive)
 
 
 @pytest.mark.parametrize("code", blocks("python"))

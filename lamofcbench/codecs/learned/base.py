@@ -12,14 +12,12 @@ sums may round otherwise; then the checksum of a payload does not fit, which is 
 than a wrong tensor.
 """
 
-import functools
 import math
 from abc import abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, ClassVar, Self
 
-import google_crc32c
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -30,20 +28,21 @@ from lamofcbench.codecs.base import Axes, Codec, Features, parameter
 from lamofcbench.codecs.learned.coder import CHECK_BYTES, check_coders
 from lamofcbench.codecs.learned.library import library
 from lamofcbench.codecs.learned.planes import SCALINGS, Scaling, pad, padded_size, unpad
+from lamofcbench.codecs.learned.tables import tables_sum, update_tables
 from lamofcbench.errors import BitstreamError, SampleError
 from lamofcbench.packing import default_packing, load_packing
 from lamofcbench.packing.base import Packing
 
-__all__ = ["TABLES", "Learned", "Weights", "one_thread"]
+__all__ = ["MOST_QUANTILE", "Learned", "Weights", "one_thread"]
 
 Weights = Mapping[str, torch.Tensor]
-TABLES = ("_offset", "_quantized_cdf", "_cdf_length", "scale_table")
-"""Buffers that `update` makes of the weights."""
 WEIGHT, SCALE = "weight/", "scale/"
 MOST_ELEMENTS = 1 << 27
 """Of a padded plane: a network needs some hundred bytes for each."""
 LEAST_STRING = 4
-QUANTILES, MOST_QUANTILE = "quantiles", 1 << 14
+QUANTILES = "quantiles"
+MOST_QUANTILE = 1 << 14
+"""The coder's tables have an entry for each integer between the quantiles."""
 PACKINGS = ("usual", "square")
 
 
@@ -62,10 +61,10 @@ def one_thread() -> Iterator[None]:
 class Learned(Codec):
     """Base of codecs that are networks.
 
-    ``n`` and ``m`` are the channels of transforms and latent. ``scaling`` is bounds, by default, of
-    each key; channel, of each channel; or floor, the codebook of the benchmark's published code.
-    ``packing`` is usual, by default, or square. Where there is an artefact they are its own, and
-    need not be given.
+    ``n`` and ``m`` are the channels of transforms and latent. ``scaling`` is channel, by default,
+    by bounds of each channel; bounds, of each key; or floor, by the codebook of the benchmark's
+    published code. ``packing`` is usual, by default, or square. Where there is an artefact they
+    are its own, and need not be given.
 
     Attributes:
         sizes: ``n`` and ``m`` by default.
@@ -81,7 +80,7 @@ class Learned(Codec):
     sizes: ClassVar[tuple[int, int]]
     least: ClassVar[tuple[int, int]]
     strings: ClassVar[int]
-    scaling: ClassVar[str] = "bounds"
+    scaling: ClassVar[str] = "channel"
 
     def __init__(self, parameters: Mapping[str, str], artefact: Artefact | None) -> None:
         """Use `create`."""
@@ -205,7 +204,7 @@ class Learned(Codec):
             **{WEIGHT + name: tensor.detach().numpy() for name, tensor in self.weights.items()},
             **{SCALE + key: scaling.numbers for key, scaling in scalings.items()},
         }
-        said = {**about, **self.settings, "tables": _tables(network)}
+        said = {**about, **self.settings, "tables": tables_sum(network)}
         return Artefact.make(self.name, tensors, said)
 
     def _ready(self, weights: Weights) -> Any:
@@ -223,13 +222,12 @@ class Learned(Codec):
             if not found.isfinite().all():
                 raise SampleError(f"{self.name}: {name} has values that are not finite")
             if name.endswith(QUANTILES) and float(found.detach().abs().max()) > MOST_QUANTILE:
-                # The coder's tables have an entry for each integer between the quantiles.
                 raise SampleError(f"{self.name}: {name} is beyond {MOST_QUANTILE}")
         # The base class's: CompressAI's own wants tables in the state, too.
         torch.nn.Module.load_state_dict(network, dict(weights), strict=False)
         network.eval()
         with one_thread():
-            _update(network)
+            update_tables(network)
         return network
 
     def _opened(self) -> Any:
@@ -244,7 +242,7 @@ class Learned(Codec):
                 if name.startswith(WEIGHT)
             }
             network = self._ready(weights)
-            if _tables(network) != self._artefact.about.get("tables"):
+            if tables_sum(network) != self._artefact.about.get("tables"):
                 raise BitstreamError(
                     f"{self.name}: this machine makes other tables of the artefact's weights than "
                     "the one that made it: install the same versions of torch and compressai"
@@ -377,32 +375,3 @@ def _length(value: int) -> bytes:
         out.append(value & 127 | 128)
         value >>= 7
     return bytes([*out, value])
-
-
-@functools.cache
-def _gaussian_tables() -> dict[str, torch.Tensor]:
-    """The coder's tables of normal distributions, which are the same for all networks."""
-    model = library().entropy_models.GaussianConditional(None)
-    model.update_scale_table(library().models.base.get_scale_table(), force=True)
-    return {name: getattr(model, name) for name in TABLES}
-
-
-def _update(network: Any) -> None:
-    """Make the integer tables of a network's coder."""
-    models = library().entropy_models
-    for module in network.modules():
-        if isinstance(module, models.EntropyBottleneck):
-            module.update(force=True)
-        elif isinstance(module, models.GaussianConditional):
-            for name, table in _gaussian_tables().items():
-                setattr(module, name, table.clone())
-
-
-def _tables(network: Any) -> str:
-    """A checksum over the coder's integer tables."""
-    check = 0
-    for name, buffer in network.named_buffers():
-        if name.rpartition(".")[2] in TABLES[:3]:
-            data = buffer.numpy().astype("<i4").tobytes()
-            check = google_crc32c.extend(check, data)
-    return f"{check:08x}"

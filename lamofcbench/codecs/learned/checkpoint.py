@@ -8,7 +8,8 @@ from pathlib import Path
 
 import torch
 
-from lamofcbench.codecs.learned.base import TABLES, Learned
+from lamofcbench.codecs.learned.base import Learned
+from lamofcbench.codecs.learned.tables import TABLES
 from lamofcbench.errors import SampleError
 
 __all__ = ["load_checkpoint"]

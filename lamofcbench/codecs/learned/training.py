@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from lamofcbench.codecs.base import Axes, Features
-from lamofcbench.codecs.learned.base import Learned, Weights
+from lamofcbench.codecs.learned.base import MOST_QUANTILE, Learned, Weights
 from lamofcbench.codecs.learned.library import library
 from lamofcbench.codecs.learned.planes import STEP, Scaling, pad
 from lamofcbench.errors import SampleError
@@ -103,6 +103,8 @@ def _update_quantiles(network: Any) -> None:
     for module in network.modules():
         if isinstance(module, library().entropy_models.EntropyBottleneck):
             module._update_quantiles()
+            # What lies beyond is coded all the same, by the coder's escape.
+            module.quantiles.data.clamp_(-MOST_QUANTILE, MOST_QUANTILE)
 
 
 def train_weights(

@@ -21,7 +21,7 @@ from lamofcbench.manifest import (
 from lamofcbench.models.base import Family
 from lamofcbench.spec import SPLITS, ProfileSpec, ScenarioSpec
 
-__all__ = ["build_draft", "request_sha256"]
+__all__ = ["array_entries", "build_draft", "request_sha256"]
 
 LIBRARIES = ("torch", "transformers", "diffusers", "numpy", "numcodecs", "pyarrow", "scikit-learn")
 
@@ -40,8 +40,6 @@ def build_draft(
     """
     splits = {split: getattr(profile.samples, split) for split in SPLITS}
     splits = {split: count for split, count in splits.items() if count}
-    layouts = build_layouts(profile, name, sum(splits.values()))
-    entries = {path: ArrayEntry(**layout.to_manifest()) for path, layout in layouts.items()}
     source = profile.source
     return Draft(
         format_version=FORMAT_VERSION,
@@ -70,9 +68,7 @@ def build_draft(
         declaration=profile,
         request_sha256=request_sha256(scenario.config, name, profile, model.revision),
         splits=splits,
-        keys={path: entry for path, entry in entries.items() if "/" not in path},
-        context=_below(entries, "context/"),
-        reference=_below(entries, "reference/"),
+        **array_entries(profile, name, sum(splits.values())),
     )
 
 
@@ -86,6 +82,19 @@ def request_sha256(config: str, name: str, profile: ProfileSpec, revision: str) 
         "model_revision": revision,
     }
     return sha256_bytes(canonical_json(asked))
+
+
+def array_entries(
+    profile: ProfileSpec, name: str, samples: int
+) -> dict[str, dict[str, ArrayEntry]]:
+    """How a manifest describes its arrays, by group: keys, context, reference."""
+    layouts = build_layouts(profile, name, samples)
+    entries = {path: ArrayEntry(**layout.to_manifest()) for path, layout in layouts.items()}
+    return {
+        "keys": {path: entry for path, entry in entries.items() if "/" not in path},
+        "context": _below(entries, "context/"),
+        "reference": _below(entries, "reference/"),
+    }
 
 
 def _below(entries: dict[str, ArrayEntry], prefix: str) -> dict[str, ArrayEntry]:

@@ -8,6 +8,8 @@
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from lamofcbench.interop import hf_hook
+
 if TYPE_CHECKING:
     from lamofcbench.batch import collate
     from lamofcbench.dataset import FeatureDataset, load_dataset
@@ -24,6 +26,9 @@ _HOMES = {
     "list_configs": "lamofcbench.spec",
     "load_dataset": "lamofcbench.dataset",
 }
+
+# `datasets.load_dataset("lamofcbench", …)` then works, whichever is imported first.
+hf_hook.install()
 
 
 def __getattr__(name: str) -> Any:

@@ -3,13 +3,15 @@
 import json
 import os
 import re
+import warnings
 from pathlib import Path
 from typing import Any
 
-from lamofcbench.errors import ArchiveNotFoundError, UnknownNameError
+from lamofcbench.errors import ArchiveNotFoundError, MiniatureArchiveWarning, UnknownNameError
 from lamofcbench.spec import list_configs
 
 __all__ = [
+    "BUNDLED",
     "DEFAULT_ARCHIVE",
     "find_store",
     "is_store",
@@ -20,6 +22,8 @@ __all__ = [
 
 DEFAULT_ARCHIVE = "lamofcbench"
 ENVIRONMENT = "LAMOFCBENCH_ARCHIVE"
+BUNDLED = Path(__file__).parent / "miniature"
+"""The archive that comes with the package: a few test samples of each miniature."""
 
 
 def _cache() -> Path:
@@ -32,7 +36,8 @@ def resolve_archive(name: str | os.PathLike[str] = DEFAULT_ARCHIVE) -> Path:
 
     Args:
         name: a folder, or ``"lamofcbench"`` for the default: ``$LAMOFCBENCH_ARCHIVE``, else
-            ``./archive``, else the user cache; the first that exists answers.
+            ``./archive``, else the user cache, else the miniature archive that comes with the
+            package, with a warning; the first that exists answers.
 
     Raises:
         ArchiveNotFoundError: there is none; the message has the command that makes one.
@@ -51,6 +56,16 @@ def resolve_archive(name: str | os.PathLike[str] = DEFAULT_ARCHIVE) -> Path:
     for folder in (Path("archive"), _cache()):
         if folder.is_dir():
             return folder
+    if BUNDLED.is_dir():
+        warnings.warn(
+            f"${ENVIRONMENT} is not set, and neither ./archive nor {_cache()} exists: using the "
+            "miniature archive that comes with the package, a few test samples of small models, "
+            "to try things out. To make a whole one, in the repository: make extract "
+            "SCENARIO=vqa-mllm",
+            MiniatureArchiveWarning,
+            stacklevel=3,
+        )
+        return BUNDLED
     raise ArchiveNotFoundError(
         f"no archive: ${ENVIRONMENT} is not set, and neither ./archive nor {_cache()} exists. "
         "To make one, in the repository: make extract SCENARIO=vqa-mllm"

@@ -16,6 +16,7 @@ __all__ = [
     "IntegrityError",
     "LamofcError",
     "LockedError",
+    "MiniatureArchiveWarning",
     "MissingDependencyError",
     "ModelError",
     "RequestMismatchError",
@@ -94,6 +95,10 @@ class MissingDependencyError(LamofcError, ImportError):
 
 class IncompleteArchiveWarning(UserWarning):
     """A store is unfinished or partial; only what is there is served."""
+
+
+class MiniatureArchiveWarning(UserWarning):
+    """There is no other archive: the miniature one that comes with the package is served."""
 
 
 def near_matches(name: str, known: Iterable[str]) -> str:

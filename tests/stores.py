@@ -131,8 +131,8 @@ def small() -> ProfileSpec:
     )
 
 
-def sample(row: int) -> Sample:
-    """Sample of a store row, always the same; one is all zeros, one is skipped."""
+def sample(row: int, seed: int = 0) -> Sample:
+    """Sample of a store row, always the same for a seed; one is all zeros, one is skipped."""
     rest: tuple[Any, ...] = (
         {"label": row, "answers": [f"a{row}", "b"]},
         f"toy input {row}",
@@ -141,7 +141,7 @@ def sample(row: int) -> Sample:
     )
     if row == SKIPPED_ROW:
         return Sample(f"toy-{row:03}", {}, *rest, skipped="it is a bad one")
-    rng = np.random.default_rng(row)
+    rng = np.random.default_rng([row, seed] if seed else row)
     ids = np.array([7, 8, 9, *rng.integers(0, 1 << 40, 40)])
     tokens, pixels = int(rng.integers(1, 41)), int(rng.integers(1, 901))
 
@@ -175,16 +175,19 @@ def _declared(whole: Sample, asked: Draft) -> Sample:
 
 
 def write(
-    archive: Path, spec: ProfileSpec | None = None, name: str = "tiny", config: str = CONFIG
+    archive: Path,
+    spec: ProfileSpec | None = None,
+    name: str = "tiny",
+    config: str = CONFIG,
+    seed: int = 0,
 ) -> Path:
     """Write a whole store and return its folder."""
     asked = draft(spec or profile(), name, config)
     store = archive / config / name
     with StoreWriter(store, asked) as writer:
         for shard in writer.pending():
-            writer.write_shard(
-                shard, (_declared(sample(row), asked) for row in asked.shard_rows(shard))
-            )
+            rows = asked.shard_rows(shard)
+            writer.write_shard(shard, (_declared(sample(row, seed), asked) for row in rows))
         finished = writer.finalise()
     if not isinstance(finished, Manifest):
         raise RuntimeError("the store was not finished")

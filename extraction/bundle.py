@@ -13,6 +13,7 @@ import click
 
 from extraction.request import array_entries, request_sha256
 from lamofcbench.archive import BUNDLED, find_store, resolve_archive
+from lamofcbench.card.metadata import card_header, finished_stores
 from lamofcbench.cli import run
 from lamofcbench.cli.output import archive_option, bytes_text, print_table
 from lamofcbench.manifest import Draft, Manifest
@@ -21,9 +22,14 @@ from lamofcbench.store.reader import StoreReader
 from lamofcbench.store.tables import reference_column
 from lamofcbench.store.writer import Sample, StoreWriter
 
-__all__ = ["bundle"]
+__all__ = ["bundle", "write_readme"]
 
 PROFILE = "tiny"
+README = """# Sample tables of the miniature archive
+
+The tables above are those of the few test samples in `miniature/`. The features themselves come
+by `lamofcbench.load_dataset`, or by `datasets.load_dataset` after `import lamofcbench`.
+"""
 
 
 def _samples(reader: StoreReader, rows: list[int]) -> Iterator[Sample]:
@@ -79,6 +85,18 @@ def bundle(store: Path, out: Path, count: int) -> Manifest:
     return manifest
 
 
+def write_readme(archive: Path) -> Path:
+    """Write what `datasets` reads where the package's folder answers to its name.
+
+    In the repository's root ``datasets.load_dataset("lamofcbench", …)`` finds this folder, unless
+    the package is imported first, and then gives the sample tables that this README lists.
+    """
+    path = archive.parent / "README.md"
+    header = card_header(finished_stores(archive), f"{archive.name}/")
+    path.write_text(f"{header}\n{README}", "utf-8")
+    return path
+
+
 @click.command()
 @archive_option
 @click.option(
@@ -92,6 +110,7 @@ def main(archive: str, out: Path, samples: int) -> None:
     for config in list_configs():
         totals = bundle(find_store(folder, config, PROFILE), out, samples).totals
         rows.append([config, totals.samples, bytes_text(totals.bytes)])
+    write_readme(out)
     print_table(["config", "samples", "stored"], rows)
 
 

@@ -22,6 +22,7 @@ LEVELS = [
     ["batch", "dataset", "models", "scores"],
     ["interop"],
     ["bench"],
+    ["card"],
     ["cli"],
     ["__main__"],
 ]

@@ -1,0 +1,1 @@
+"""Cards: what a reader of an archive should know, generated from what is there."""

@@ -11,9 +11,10 @@ STAMP := $(VENV)/.installed
 MINIATURES := ssm vit_seg mllm llm t2i alm vit vit_dep
 
 # How a variable of the command line becomes an option, if it is set.
+CONFIGS := $(sort $(basename $(notdir $(wildcard lamofcbench/scenarios/*.toml))))
 option = $(if $($(1)),--$(2) '$($(1))')
 
-.PHONY: help setup extract score bench miniatures shapes test lint format schema clean
+.PHONY: help setup extract score bench cards miniatures shapes test lint format schema clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -50,6 +51,13 @@ bench: $(STAMP) ## run the board into cards/ [SCENARIO=name|all MODE= PROFILE= S
 	for results in cards/*/results.json; do \
 	  $(BIN)/lamofcbench plot $$results --out $$(dirname $$results); done
 	$(BIN)/lamofcbench compare cards/*/results.json --anchor uniform
+
+cards: $(STAMP) ## write the cards of all configs from what is measured [ARCHIVE= REPO=]
+	$(BIN)/python -m extraction all $(call option,ARCHIVE,archive)
+	for config in $(CONFIGS); do \
+	  test -f cards/$$config/knockout.json || OMP_NUM_THREADS=1 $(BIN)/lamofcbench score $$config --knockout \
+	    --samples 0:10 $(call option,ARCHIVE,archive) --out cards/$$config/knockout.json || exit; done
+	OMP_NUM_THREADS=1 $(BIN)/lamofcbench card all --out cards $(call option,ARCHIVE,archive) $(call option,REPO,repo)
 
 miniatures: $(STAMP) ## train the bundled miniature models again, two at a time
 	$(MAKE) -j2 $(addprefix train-,$(MINIATURES))

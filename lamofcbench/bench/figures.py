@@ -15,6 +15,7 @@ __all__ = [
     "FORMATS",
     "MINIATURE_NOTE",
     "figure_path",
+    "mark_asinh",
     "new_figure",
     "pages",
     "plot_board",
@@ -32,6 +33,7 @@ MOST_CURVES = 9
 LEGEND_COLUMNS = 5
 LEGEND_LETTERS = 190
 DPI = 160
+TICKS = 3
 UNITS = {"rmse": " (m)"}
 DISTORTION = "rel_mse"
 UNCODED = "uncoded"
@@ -43,6 +45,27 @@ def new_figure(width: float, height: float) -> Any:
     return require("matplotlib.figure", "plot").Figure(
         figsize=(width, height), layout="constrained"
     )
+
+
+def mark_asinh(axis: Any, low: float, high: float, scale: float) -> None:
+    """Mark 0 and some powers of ten on an asinh axis, so few that their labels keep apart.
+
+    Args:
+        axis: such as a panel's ``xaxis``.
+        low: its end.
+        high: its other end.
+        scale: below which it is linear.
+    """
+    ticks = [0.0]
+    for sign, end in ((-1, -low), (1, high)):
+        # Nearer to 0 than thrice the scale labels would run into that of 0.
+        powers = range(
+            math.ceil(math.log10(3 * scale)), math.floor(math.log10(max(end, scale))) + 1
+        )
+        step = max(1, math.ceil(len(powers) / TICKS))
+        ticks += [sign * 10.0**power for power in powers[::-1][::step]]
+    axis.set_ticks(sorted(ticks))
+    axis.set_ticks([], minor=True)
 
 
 def save_figure(figure: Any, path: Path) -> None:

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from lamofcbench.bench.figures import MINIATURE_NOTE, new_figure
+from lamofcbench.bench.figures import MINIATURE_NOTE, mark_asinh, new_figure
 from lamofcbench.dataset import load_dataset
 from lamofcbench.errors import SampleError
 
@@ -14,7 +14,6 @@ __all__ = ["plot_features"]
 BINS = 121
 COLUMNS = 4
 PANEL = (3.1, 2.3)
-TICKS = 3
 
 
 def _counts(dataset: Any, key: str) -> tuple[Any, Any, float]:
@@ -44,20 +43,6 @@ def _counts(dataset: Any, key: str) -> tuple[Any, Any, float]:
     for item in dataset:
         total += np.histogram(item["features"][key].double().numpy(), edges)[0]
     return edges, total / total.sum(), scale
-
-
-def _ticks(panel: Any, edges: Any, scale: float) -> None:
-    """Mark 0 and some powers of ten, few enough that their labels keep apart."""
-    ticks = [0.0]
-    for sign, end in ((-1, -edges[0]), (1, edges[-1])):
-        # Nearer to 0 than thrice the scale, the axis is linear and labels would run into it.
-        powers = range(
-            math.ceil(math.log10(3 * scale)), math.floor(math.log10(max(end, scale))) + 1
-        )
-        step = max(1, math.ceil(len(powers) / TICKS))
-        ticks += [sign * 10.0**power for power in powers[::-1][::step]]
-    panel.set_xticks(sorted(ticks))
-    panel.set_xticks([], minor=True)
 
 
 def plot_features(
@@ -94,7 +79,7 @@ def plot_features(
         panel.set_xscale("asinh", linear_width=scale)
         panel.set_yscale("log")
         panel.tick_params(labelsize="x-small")
-        _ticks(panel, edges, scale)
+        mark_asinh(panel.xaxis, edges[0], edges[-1], scale)
         panel.set_title(f"{key} ({dataset.manifest.keys[key].captured_dtype})", fontsize="small")
     for panel in panels[len(keys) :]:
         panel.set_visible(False)

@@ -1,6 +1,6 @@
 """The YAML at the head of a data set's card, by which the Hub shows its sample tables."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -66,7 +66,7 @@ def _licence(names: Iterable[str]) -> dict[str, Any]:
     return {"license": "other", "license_name": "of-each-model-and-data-set"}
 
 
-def hub_metadata(stores: dict[str, list[Manifest]], prefix: str = "") -> DatasetCardData:
+def hub_metadata(stores: Mapping[str, Sequence[Manifest]], prefix: str = "") -> DatasetCardData:
     """Describe stores as the Hub reads it.
 
     Args:
@@ -84,6 +84,6 @@ def hub_metadata(stores: dict[str, list[Manifest]], prefix: str = "") -> Dataset
     )
 
 
-def card_header(stores: dict[str, list[Manifest]], prefix: str = "") -> str:
+def card_header(stores: Mapping[str, Sequence[Manifest]], prefix: str = "") -> str:
     """That description as the head of a README; see `hub_metadata`."""
     return f"---\n{hub_metadata(stores, prefix).to_yaml()}\n---\n"

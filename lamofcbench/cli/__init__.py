@@ -20,6 +20,7 @@ VERBS = Registry(
     {
         "bench": "lamofcbench.cli.bench:bench",
         "calibrate": "lamofcbench.cli.calibrate:calibrate",
+        "card": "lamofcbench.cli.card:card",
         "check": "lamofcbench.cli.check:check",
         "compare": "lamofcbench.cli.compare:compare",
         "decode": "lamofcbench.cli.decode:decode",

@@ -8,38 +8,6 @@ from lamofcbench.cli.output import print_json, print_table
 
 __all__ = ["print_statistics"]
 
-SAMPLES = 20
-"""Test samples to measure; more hardly move the figures."""
-
-
-def _measure(config: str, archive: str, profile: str | None) -> list[dict[str, Any]]:
-    from lamofcbench.dataset import load_dataset
-    from lamofcbench.metrics.bands import Bands
-    from lamofcbench.metrics.statistics import statistics
-    from lamofcbench.spec import load_scenario
-
-    dataset = load_dataset(archive, config, profile=profile, samples=slice(SAMPLES))
-    bands = Bands.load(load_scenario(config).family)
-    rows = []
-    for key in dataset.keys:
-        # Key by key, since all keys of all samples may be more than memory holds.
-        only = load_dataset(
-            archive, config, profile=dataset.profile, samples=slice(SAMPLES), tensors=[key]
-        )
-        values = [item["features"][key].float().numpy() for item in only]
-        found = statistics(values, dataset.axes(key))
-        rows.append(
-            {
-                "key": key,
-                "dtype": dataset.manifest.keys[key].captured_dtype,
-                **found.as_dict(),
-                "band": {name: list(pair) for name, pair in bands.limits(key).items()},
-                "outside": bands.outside(key, found),
-                "known": [dict(entry) for entry in bands.known(key)],
-            }
-        )
-    return rows
-
 
 def print_statistics(config: str, archive: str, profile: str | None, *, as_json: bool) -> None:
     """Measure the keys of a store and print the figures.
@@ -50,9 +18,10 @@ def print_statistics(config: str, archive: str, profile: str | None, *, as_json:
         profile: as for `load_dataset`.
         as_json: print JSON in place of tables.
     """
+    from lamofcbench.bench.key_statistics import key_statistics
     from lamofcbench.metrics.bands import BANDED
 
-    rows = _measure(config, archive, profile)
+    rows = key_statistics(config, archive, profile)
     if as_json:
         print_json({"config": config, "keys": rows})
         return

@@ -10,7 +10,14 @@ import pyarrow.parquet as pq
 from lamofcbench.atomic import write_bytes
 from lamofcbench.spec import ProfileSpec
 
-__all__ = ["length_column", "load_table", "reference_column", "table_path", "write_table"]
+__all__ = [
+    "length_column",
+    "load_table",
+    "reference_column",
+    "table_path",
+    "table_schema",
+    "write_table",
+]
 
 _REFERENCE = {
     "int64": pa.int64(),
@@ -35,7 +42,8 @@ def reference_column(name: str) -> str:
     return f"reference_{name}"
 
 
-def _schema(profile: ProfileSpec) -> pa.Schema:
+def table_schema(profile: ProfileSpec) -> pa.Schema:
+    """Columns of a sample table."""
     return pa.schema(
         [
             pa.field("id", pa.string(), nullable=False),
@@ -59,7 +67,7 @@ def write_table(
     path: Path, profile: ProfileSpec, groups: Iterable[Sequence[dict[str, Any]]]
 ) -> None:
     """Write a split's table, each group of rows as a row group of its own."""
-    schema = _schema(profile)
+    schema = table_schema(profile)
     sink = pa.BufferOutputStream()
     with pq.ParquetWriter(sink, schema, compression="zstd") as writer:
         for rows in groups:

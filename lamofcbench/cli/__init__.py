@@ -1,6 +1,7 @@
 """The console script ``lamofcbench``: one module a verb."""
 
 import sys
+import warnings
 from collections.abc import Callable
 from typing import NoReturn
 
@@ -54,6 +55,7 @@ def cli() -> None:
 
 def run(command: Callable[..., object]) -> NoReturn:
     """Run a click command as a program: one line for a known error, and the right exit status."""
+    warnings.formatwarning = lambda message, *_, **__: f"warning: {message}\n"
     try:
         command()
     except (BitstreamError, IntegrityError) as error:

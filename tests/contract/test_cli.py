@@ -35,7 +35,7 @@ def test_list_shows_what_is_declared_and_present(pristine: Path) -> None:
     assert "toy-llm" in cli("list", "--archive", pristine).stdout
 
 
-def test_list_without_an_archive_says_how_to_make_one(
+def test_list_without_an_archive_shows_the_miniature_and_says_how_to_make_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("LAMOFCBENCH_ARCHIVE", raising=False)
@@ -43,7 +43,10 @@ def test_list_without_an_archive_says_how_to_make_one(
     monkeypatch.setenv("PYTHONPATH", str(PACKAGE.parent))
     done = cli("list", cwd=tmp_path)
     assert done.returncode == 0
-    assert "make extract SCENARIO=" in done.stdout
+    assert done.stdout.count("tiny (3 samples") == 22
+    assert done.stderr.startswith("warning: ")
+    assert "make extract SCENARIO=" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
 
 
 def test_info_shows_samples_tensors_and_bytes(pristine: Path) -> None:

@@ -47,10 +47,10 @@ bench: $(STAMP) ## run the board into cards/ [SCENARIO=name|all MODE= PROFILE= S
 	  $(call option,PROFILE,profile) $(call option,ARCHIVE,archive)
 	OMP_NUM_THREADS=1 $(BIN)/lamofcbench bench '$(or $(SCENARIO),all)' --grid --inputs build/inputs --cards cards \
 	  $(call option,MODE,mode) $(call option,PROFILE,profile) $(call option,SAMPLES,samples) \
-	  $(call option,ARCHIVE,archive)
+	  $(call option,ARCHIVE,archive) || left_out=$$?; \
 	for results in cards/*/results.json; do \
-	  $(BIN)/lamofcbench plot $$results --out $$(dirname $$results); done
-	$(BIN)/lamofcbench compare cards/*/results.json --anchor uniform
+	  $(BIN)/lamofcbench plot $$results --out $$(dirname $$results) || exit; done; \
+	$(BIN)/lamofcbench compare cards/*/results.json --anchor uniform; exit $$left_out
 
 cards: $(STAMP) ## write the cards of all configs from what is measured [ARCHIVE= REPO=]
 	$(BIN)/python -m extraction all $(call option,ARCHIVE,archive)

@@ -56,6 +56,21 @@ def test_channels_have_bounds_of_their_own() -> None:
     assert not any(scaling.takes(shape) for shape in [(1, 2, 2), (2, 2, 3), (2, 2)])
 
 
+def test_crops_share_the_bounds_of_channels() -> None:
+    torch.manual_seed(0)
+    crops = torch.randn(3, 5, 4) * torch.tensor([1.0, 10, 100, 1])
+    scaling = ChannelBounds.fit([ChannelBounds.summary(crops, ("crop", "token", "dim"))])
+    assert np.array_equal(scaling.numbers[1].ravel(), crops.amax((0, 1)).numpy())
+    # So that what was fitted to crops serves more of them, and a tensor that has none.
+    for values in (crops, torch.cat([crops, crops]), crops[0]):
+        assert scaling.takes(values.shape)
+        scaled = scaling.scale(values.double().numpy())
+        assert scaled.shape == values.shape
+        assert 0 <= scaled.min() <= scaled.max() <= 1
+        assert np.allclose(scaling.restore(scaled), values, rtol=1e-5, atol=1e-4)
+    assert not scaling.takes((3, 5, 5))
+
+
 def test_floor_is_never_above() -> None:
     codebook = Codebook(np.array([-1, 2, 4], np.float32))
     given = np.array([-5, -1, 1.9, 2, 3.9, 9], np.float64)

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from lamofcbench.axes import APART
 from lamofcbench.quant.affine import Groups, bounds
 from lamofcbench.quant.kmeans import assign, fit_codebook
 
@@ -107,8 +108,9 @@ class Bounds(Scaling):
         own = self._numbers.shape[1:]
         if not own:
             return True
-        return len(own) == len(shape) and all(
-            one in (1, size) for one, size in zip(own, shape, strict=True)
+        # Axes that hold planes of their own come first, and share bounds.
+        return len(own) <= len(shape) and all(
+            one in (1, size) for one, size in zip(own[::-1], shape[::-1], strict=False)
         )
 
     def _ends(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -129,9 +131,19 @@ class Bounds(Scaling):
 
 
 class ChannelBounds(Bounds):
-    """Bounds of each channel, so that a few massive ones don't flatten all others."""
+    """Bounds of each channel, so that a few massive ones don't flatten all others.
+
+    Crops and views share them, so that they serve tensors of one crop and of many.
+    """
 
     groups = "channel"
+
+    @classmethod
+    def summary(cls, values: torch.Tensor, axes: Sequence[str]) -> Values:
+        """See `Scaling.summary`."""
+        low, high = super().summary(values, axes)
+        apart = tuple(i for i, axis in enumerate(axes) if axis in APART)
+        return np.stack([low.min(apart), high.max(apart)]) if apart else np.stack([low, high])
 
 
 class Codebook(Scaling):

@@ -40,58 +40,52 @@ __all__ = ["KVQuant"]
 
 MOST_VALUES = 1 << 20
 """Values that levels are fitted on at most, an even choice of all."""
-OTHER = 8
-"""Bits of what is no cache."""
 Mask = NDArray[np.bool_]
 
 
 class KVQuant(FittedCodec):
     """``bits`` 1 to 8; ``outliers``, the share of each vector that is kept, 0.01 by default.
 
-    ``other`` is the bits of what is no cache, 8 by default: the method is not for it, and hidden
-    states with massive channels do not survive fewer.
+    What is no cache, which is not what the method is for, is quantised as keys are, but for the
+    rotation: hidden states have massive channels.
 
-    Payload: bounds of tokens (none for keys), which values are outliers, those, and levels of the
-    rest.
+    Payload: bounds of tokens (of caches of values), which values are outliers, those, and levels of
+    the rest.
     """
 
     name = "kvquant"
     ladder = ("bits", tuple(str(bits) for bits in range(1, 9)))
-    fit_parameters = ("bits", "outliers", "other")
+    fit_parameters = ("bits", "outliers")
 
-    def __init__(self, bits: int, outliers: float, other: int) -> None:
+    def __init__(self, bits: int, outliers: float) -> None:
         """Quantise to 2^bits levels."""
         self.bits = bits
-        self.other = other
         self.outliers = outliers
 
     @classmethod
     def create(cls, parameters: Mapping[str, str], artefact: Artefact | None = None) -> Self:
         """See `Codec.create`."""
-        known_only(cls.name, parameters, ("bits", "outliers", "other"))
+        known_only(cls.name, parameters, ("bits", "outliers"))
         bits = whole(parameters, "bits", 4, 1, 8)
         outliers = decimal(parameters, "outliers", 0.01, 0, 0.5)
-        codec = cls(bits, outliers, whole(parameters, "other", OTHER, 1, 12))
+        codec = cls(bits, outliers)
         codec.hold(artefact)
         return codec
 
     @property
     def parameters(self) -> dict[str, str]:
         """See `Codec.parameters`."""
-        names = ("bits", "outliers", "other")
+        names = ("bits", "outliers")
         return {name: str(getattr(self, name)) for name in names}
-
-    def _bits(self, key: str) -> int:
-        return self.other if role(key) == "other" else self.bits
 
     def fit(self, samples: Iterable[Features], axes: Axes) -> Artefact:
         """See `Codec.fit`: levels per key; base of rotation and bounds of channels of keys."""
         fields: dict[str, NDArray[Any]] = {}
         calibration, heads = calibration_rows(samples, axes)
         for key, parts in calibration.items():
-            if role(key) == "k":
+            if role(key) != "v":
                 dim = heads[key]
-                base = find_base(parts, dim)
+                base = find_base(parts, dim) if role(key) == "k" else 0.0
                 rows = np.concatenate([rotate(part, dim, base, undo=True) for part in parts])
                 low, high = self._channel_bounds(rows)
                 fields |= {f"{key}/base": np.array([base]), f"{key}/dim": np.array([dim])}
@@ -104,7 +98,7 @@ class KVQuant(FittedCodec):
             inside = even_choice(scaled, MOST_VALUES)
             inside = inside[np.isfinite(inside)]
             fields[f"{key}/levels"] = (
-                fit_codebook(inside, 1 << self._bits(key)) if len(inside) else np.zeros(1)
+                fit_codebook(inside, 1 << self.bits) if len(inside) else np.zeros(1)
             )
         return self.make_artefact(fields)
 
@@ -137,7 +131,7 @@ class KVQuant(FittedCodec):
         rows, dtype = to_rows(values, axes), dtype_name(values)
         levels = self.field(key, "levels", [None])
         ends = b""
-        if role(key) == "k":
+        if role(key) != "v":
             dim, base, low, high = self._channels(key, rows.shape[1])
             rows = rotate(rows, dim, base, undo=True)
             apart = (rows < low) | (rows > high)
@@ -146,7 +140,7 @@ class KVQuant(FittedCodec):
             ends = pack_values(low, dtype) + pack_values(high, dtype)
         inside = _normalise(rows, low, high)[~apart]
         exact = pack_values(rows[apart], dtype)
-        coded = encode_levels(assign(inside, levels), self._bits(key))
+        coded = encode_levels(assign(inside, levels), self.bits)
         return ends + pack_parts(encode_levels(apart.astype(np.int32), 1), exact, coded)
 
     def _channels(self, key: str, channels: int) -> tuple[int, float, Matrix, Matrix]:
@@ -158,22 +152,22 @@ class KVQuant(FittedCodec):
     def _decode(self, key: str, part: Coded) -> torch.Tensor:
         rows, channels = rows_shape(part.shape, part.axes)
         levels = self.field(key, "levels", [None])
-        size = 0 if role(key) == "k" else rows * itemsize(part.dtype)
+        size = rows * itemsize(part.dtype) if role(key) == "v" else 0
         lows, highs, rest = take(part.payload, size, size)
         which, exact, coded = unpack_parts(rest, 3)
         apart = decode_levels(which, 1, part.elements).astype(np.bool_).reshape(rows, channels)
-        if role(key) == "k":
+        if role(key) != "v":
             dim, base, low, high = self._channels(key, channels)
         else:
             low, high = (unpack_values(ends, part.dtype, (rows, 1)) for ends in (lows, highs))
-        found = decode_levels(coded, self._bits(key), part.elements - int(apart.sum()))
+        found = decode_levels(coded, self.bits, part.elements - int(apart.sum()))
         if found.size and found.max() >= len(levels):
             raise BitstreamError(f"has levels of {key} beyond its codebook")
         laid = np.zeros((rows, channels))
         laid[~apart] = levels[found]
         laid = low + (laid + 1) / 2 * (high - low)
         laid[apart] = unpack_values(exact, part.dtype, (int(apart.sum()),))
-        if role(key) == "k":
+        if role(key) != "v":
             laid = rotate(laid, dim, base)
         return from_rows(laid, part.shape, part.axes, part.dtype)
 

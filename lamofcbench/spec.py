@@ -172,7 +172,7 @@ class SourceSpec(_Spec):
 class SampleCounts(_Spec):
     """Samples per split."""
 
-    calibration: PositiveInt = CALIBRATION_SAMPLES
+    calibration: Annotated[int, Field(ge=0)] = CALIBRATION_SAMPLES
     test: PositiveInt
     train: Annotated[int, Field(ge=0)] = 0
 

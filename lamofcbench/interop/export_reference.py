@@ -13,9 +13,7 @@ from lamofcbench.spec import load_scenario
 __all__ = ["export_reference"]
 
 
-def export_reference(
-    samples: Samples, out: Path, step: Callable[[], object] = lambda: None
-) -> int:
+def export_reference(samples: Samples, out: Path, step: Callable[[], object] = lambda: None) -> int:
     """Write one ``.zst`` file a sample, named and nested as in the reference's release.
 
     Dtypes are those that were captured: states that the reference casts to float16 are not cast.

@@ -32,7 +32,7 @@ from lamofcbench.manifest import (
 from lamofcbench.spec import ProfileSpec, ScenarioSpec, TensorSpec, load_scenario
 from lamofcbench.store.writer import Sample, StoreWriter
 
-__all__ = ["RawFile", "Release", "import_reference", "largest_file", "open_release"]
+__all__ = ["RawFile", "Release", "import_reference", "open_release"]
 
 WRAPPER = "features"
 
@@ -66,32 +66,32 @@ class Release:
     files: list[RawFile]
     skeleton: Any
 
+    @property
+    def most_bytes(self) -> int:
+        """Bytes that a file may hold uncompressed: twice what is declared, and room for names."""
+        profile = self.declared
+        sizes = (
+            itemsize(tensor.captured)
+            * math.prod(
+                profile.ragged[size].max if isinstance(size, str) else size for size in tensor.shape
+            )
+            for tensor in profile.keys
+        )
+        return 2 * sum(sizes) + (64 << 20)
+
     def features(self, file: RawFile, *, shapes_only: bool = False) -> dict[str, torch.Tensor]:
         """Read a file's tensors, in the model's own layout; see `read_zst`.
 
         Raises:
             SourceError: it is damaged or holds something else; the message names it.
         """
-        most = largest_file(self.declared)
-        found = read_zst(file.path, shapes_only=shapes_only, most=most)
+        found = read_zst(file.path, shapes_only=shapes_only, most=self.most_bytes)
         if isinstance(found, dict) and set(found) == {WRAPPER}:
             found = found[WRAPPER]
         try:
             return from_skeleton(self.skeleton, found)
         except SourceError as error:
             raise SourceError(f"{file.path}: {error}") from None
-
-
-def largest_file(profile: ProfileSpec) -> int:
-    """Bytes that a file may hold uncompressed: twice what is declared, and room for names."""
-    sizes = (
-        itemsize(tensor.captured)
-        * math.prod(
-            profile.ragged[size].max if isinstance(size, str) else size for size in tensor.shape
-        )
-        for tensor in profile.keys
-    )
-    return 2 * sum(sizes) + (64 << 20)
 
 
 def open_release(folder: Path, config: str, profile: str = "full") -> Release:
@@ -164,7 +164,7 @@ def import_reference(
         for shard in writer.pending():
             rows = draft.shard_rows(shard)
             files = release.files[rows.start : rows.stop]
-            writer.write_shard(shard, _samples(release, files, hashes), lambda _: step())
+            writer.write_shard(shard, _samples(release, files, hashes, step))
         finished = writer.finalise()
     if finished is None:
         raise SourceError(f"{archive / config / profile}: another process is still writing it")
@@ -221,9 +221,11 @@ class _Survey:
 
 def native_axes(tensor: TensorSpec) -> list[str]:
     """Axes in the model's own layout: heads first."""
-    return sorted(tensor.axes, key=lambda axis: axis != "head") if "head" in tensor.axes else [
-        *tensor.axes
-    ]
+    return (
+        sorted(tensor.axes, key=lambda axis: axis != "head")
+        if "head" in tensor.axes
+        else [*tensor.axes]
+    )
 
 
 def _text(shape: tuple[int | str, ...]) -> str:
@@ -330,7 +332,10 @@ def _draft(
 
 
 def _samples(
-    release: Release, files: list[RawFile], hashes: Mapping[str, str]
+    release: Release,
+    files: list[RawFile],
+    hashes: Mapping[str, str],
+    step: Callable[[], object],
 ) -> Iterator[Sample]:
     for file in files:
         yield Sample(
@@ -341,3 +346,4 @@ def _samples(
             source_id=file.path.name,
             source_sha256=hashes[file.sample],
         )
+        step()

@@ -11,7 +11,16 @@ from lamofcbench.atomic import TEMPORARY, compact_json, publish, sha256_file, wr
 from lamofcbench.errors import LamofcError, SampleError
 from lamofcbench.manifest import MANIFEST, Draft
 
-__all__ = ["EXPORT", "Samples", "claim", "finish", "fresh_file", "manifest_sha256", "said_of"]
+__all__ = [
+    "EXPORT",
+    "Samples",
+    "claim",
+    "finish",
+    "fresh_file",
+    "manifest_sha256",
+    "pretty_json",
+    "said_of",
+]
 
 EXPORT = "lamofcbench-export.json"
 """Says what a folder of exported files is of; ``complete`` only once all of them are there."""
@@ -31,11 +40,19 @@ class Samples(Protocol):
     def axes(self, key: str) -> tuple[str, ...]:
         """Names of the axes of a key's tensors, in the model's own layout."""
 
+    def lengths(self, position: int) -> dict[str, int]:
+        """Length per ragged axis of one of the samples."""
+
     def __len__(self) -> int:
         """Count the samples."""
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
         """Iterate over samples: see `FeatureDataset`."""
+
+
+def pretty_json(value: Any) -> bytes:
+    """JSON for people."""
+    return (json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode()
 
 
 def manifest_sha256(samples: Samples) -> str | None:

@@ -4,7 +4,7 @@ A skeleton is such a nest with a `Leaf` in place of every tensor. It makes a fil
 features, and features of a file's content. Sources: the published files of five kinds.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +12,7 @@ import torch
 
 from lamofcbench.errors import SourceError
 
-__all__ = ["Leaf", "coded_skeleton", "from_skeleton", "raw_skeleton", "to_skeleton"]
+__all__ = ["Leaf", "coded_skeleton", "from_skeleton", "leaves", "raw_skeleton", "to_skeleton"]
 
 VISION_PREFIX = {
     "classification": "backbone.blocks.",
@@ -135,18 +135,37 @@ def to_skeleton(skeleton: Any, features: Mapping[str, torch.Tensor]) -> Any:
     return type(skeleton)(to_skeleton(part, features) for part in skeleton)
 
 
-def from_skeleton(skeleton: Any, found: Any) -> dict[str, torch.Tensor]:
+def leaves(skeleton: Any, where: str = "") -> list[tuple[str, Leaf]]:
+    """All tensors' places, with their names in the nest: ``key.2``."""
+    if isinstance(skeleton, Leaf):
+        return [(where, skeleton)]
+    parts = skeleton.items() if isinstance(skeleton, dict) else enumerate(skeleton)
+    return [
+        leaf
+        for name, part in parts
+        for leaf in leaves(part, f"{where}.{name}" if where else str(name))
+    ]
+
+
+def from_skeleton(skeleton: Any, found: Any, *, same: bool = True) -> dict[str, torch.Tensor]:
     """Take features out of a nest; the inverse of `to_skeleton`.
+
+    Args:
+        skeleton: what it must be like.
+        found: the nest.
+        same: whether two places of one tensor must hold the same; otherwise the first counts.
 
     Raises:
         SourceError: it is another nest, or two places of one tensor hold different ones.
     """
     features: dict[str, torch.Tensor] = {}
-    _collect(skeleton, found, "", features)
+    for where, leaf, tensor in _tensors(skeleton, found, ""):
+        if same or leaf.key not in features:
+            _put(features, leaf.key, tensor, where)
     return features
 
 
-def _collect(skeleton: Any, found: Any, where: str, features: dict[str, torch.Tensor]) -> None:
+def _tensors(skeleton: Any, found: Any, where: str) -> Iterator[tuple[str, Leaf, torch.Tensor]]:
     name = where or "the file"
     if isinstance(skeleton, Leaf):
         if not isinstance(found, torch.Tensor):
@@ -155,7 +174,7 @@ def _collect(skeleton: Any, found: Any, where: str, features: dict[str, torch.Te
             if not found.ndim or found.shape[0] != 1:
                 raise SourceError(f"{name}: shape {list(found.shape)}, expected a leading 1")
             found = found[0]
-        _put(features, skeleton.key, found, name)
+        yield name, skeleton, found
     elif isinstance(skeleton, dict):
         if not isinstance(found, dict):
             raise SourceError(f"{name}: {type(found).__name__}, expected a dict")
@@ -163,12 +182,12 @@ def _collect(skeleton: Any, found: Any, where: str, features: dict[str, torch.Te
             here, wanted = (", ".join(map(str, part)) for part in (found, skeleton))
             raise SourceError(f"{name}: holds {here[:300]}; expected {wanted}")
         for part, body in skeleton.items():
-            _collect(body, found[part], f"{where}[{part!r}]", features)
+            yield from _tensors(body, found[part], f"{where}[{part!r}]")
     else:
         if not isinstance(found, (list, tuple)) or len(found) != len(skeleton):
             raise SourceError(f"{name}: expected {len(skeleton)} entries in a list or tuple")
         for number, body in enumerate(skeleton):
-            _collect(body, found[number], f"{where}[{number}]", features)
+            yield from _tensors(body, found[number], f"{where}[{number}]")
 
 
 def _put(features: dict[str, torch.Tensor], key: str, found: torch.Tensor, where: str) -> None:

@@ -14,6 +14,7 @@ from collections import OrderedDict
 from dataclasses import dataclass
 from typing import Any, BinaryIO, NoReturn
 
+import numpy as np
 import torch
 
 from lamofcbench.errors import SourceError
@@ -24,9 +25,42 @@ MOST_PICKLE_BYTES = 1 << 24
 MOST_ENTRIES = 1 << 16
 PIECE = 1 << 20
 OPCODES = frozenset(
-    "PROTO STOP MARK EMPTY_DICT EMPTY_LIST EMPTY_TUPLE TUPLE TUPLE1 TUPLE2 TUPLE3 BINPUT LONG_BINPUT "
-    "BINGET LONG_BINGET BINUNICODE BININT BININT1 BININT2 LONG1 BINFLOAT NEWTRUE NEWFALSE NONE "
-    "GLOBAL REDUCE BINPERSID APPEND APPENDS SETITEM SETITEMS".split()
+    {
+        *(
+            "PROTO",
+            "STOP",
+            "MARK",
+            "NONE",
+            "NEWTRUE",
+            "NEWFALSE",
+            "BININT",
+            "BININT1",
+            "BININT2",
+            "LONG1",
+        ),
+        *(
+            "BINFLOAT",
+            "BINUNICODE",
+            "EMPTY_DICT",
+            "EMPTY_LIST",
+            "EMPTY_TUPLE",
+            "TUPLE",
+            "TUPLE1",
+            "TUPLE2",
+        ),
+        *(
+            "TUPLE3",
+            "APPEND",
+            "APPENDS",
+            "SETITEM",
+            "SETITEMS",
+            "BINPUT",
+            "LONG_BINPUT",
+            "BINGET",
+            "LONG_BINGET",
+        ),
+        *("GLOBAL", "REDUCE", "BINPERSID"),
+    }
 )
 STORAGES = {
     "BFloat16Storage": torch.bfloat16,
@@ -115,9 +149,7 @@ class _Storage:
 
 
 class _Unpickler(pickle.Unpickler):
-    def __init__(
-        self, data: bytes, archive: zipfile.ZipFile, root: str, shapes_only: bool
-    ) -> None:
+    def __init__(self, data: bytes, archive: zipfile.ZipFile, root: str, shapes_only: bool) -> None:
         super().__init__(io.BytesIO(data))
         self._archive = archive
         self._root = root
@@ -174,10 +206,10 @@ class _Unpickler(pickle.Unpickler):
         if storage.name not in self._bits:
             entry = self._check(storage)
             bits = torch.empty(entry.file_size, dtype=torch.uint8)
-            room, at = memoryview(bits.numpy()), 0
+            room, at = bits.numpy(), 0
             with self._archive.open(entry) as file:
                 while piece := file.read(PIECE):
-                    room[at : at + len(piece)] = piece
+                    room[at : at + len(piece)] = np.frombuffer(piece, np.uint8)
                     at += len(piece)
             if at != entry.file_size:
                 raise SourceError("a storage is cut short")

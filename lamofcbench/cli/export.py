@@ -33,7 +33,7 @@ With VTM, HM or ECM: size, bits and more are in a picture's JSON file. Encode on
 `lamofcbench score CONFIG --features FEATURES`. With x265: --input-csp i400 --input-depth <bits>
 --input-res <width>x<height> --fps 1 --frames 1.
 
-An export that was interrupted goes on if it is asked for again.
+An export that was interrupted can be asked for again, into the same place.
 """
 
 

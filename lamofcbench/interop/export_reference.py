@@ -40,5 +40,5 @@ def export_reference(samples: Samples, out: Path, step: Callable[[], object] = l
     for item in samples:
         write_zst(out / names.path(item["id"]), to_skeleton(skeleton, item["features"]))
         step()
-    finish(out, said, len(samples))
+    finish(out, said)
     return len(samples)

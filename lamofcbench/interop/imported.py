@@ -30,5 +30,5 @@ def check_scorable(config: str, profile: ProfileSpec) -> None:
     if missing := missing_parts(profile):
         raise SampleError(
             f"{config}: imported from {profile.preprocess.get(IMPORTED)}, which lack {missing}: "
-            "scoring needs these. `lamofcbench bench` measures rate and distortion without them"
+            "scoring and timing need these. `lamofcbench bench` measures rates and distortions"
         )

@@ -47,7 +47,7 @@ def export_npy(samples: Samples, out: Path, step: Callable[[], object] = lambda:
         about = {"sample": item["id"], "lengths": item["lengths"], "tensors": tensors}
         write_bytes(folder / SAMPLE, pretty_json(about))
         step()
-    finish(out, said, len(samples))
+    finish(out, said)
     return len(samples)
 
 

@@ -3,11 +3,19 @@
 import contextlib
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from lamofcbench.atomic import TEMPORARY, compact_json, publish, sha256_file, write_bytes
+from lamofcbench.atomic import (
+    TEMPORARY,
+    canonical_json,
+    compact_json,
+    publish,
+    sha256_bytes,
+    sha256_file,
+    write_bytes,
+)
 from lamofcbench.errors import LamofcError, SampleError
 from lamofcbench.manifest import MANIFEST, Draft
 
@@ -15,6 +23,7 @@ __all__ = [
     "EXPORT",
     "Samples",
     "claim",
+    "counted",
     "finish",
     "fresh_file",
     "manifest_sha256",
@@ -39,6 +48,9 @@ class Samples(Protocol):
 
     def axes(self, key: str) -> tuple[str, ...]:
         """Names of the axes of a key's tensors, in the model's own layout."""
+
+    def ids(self) -> list[str]:
+        """The samples' ids, in order."""
 
     def lengths(self, position: int) -> dict[str, int]:
         """Length per ragged axis of one of the samples."""
@@ -75,9 +87,15 @@ def said_of(samples: Samples, format_name: str, **more: Any) -> dict[str, Any]:
         "profile": samples.manifest.profile,
         "split": samples.split,
         "keys": samples.keys,
+        **counted(samples.ids()),
         "manifest_sha256": manifest_sha256(samples),
         **more,
     }
+
+
+def counted(ids: Sequence[str]) -> dict[str, Any]:
+    """Which samples an export is of, in two entries."""
+    return {"samples": len(ids), "samples_sha256": sha256_bytes(canonical_json(list(ids)))}
 
 
 def claim(folder: Path, said: dict[str, Any]) -> None:
@@ -107,9 +125,9 @@ def _found(folder: Path) -> dict[str, Any] | None:
         return None
 
 
-def finish(folder: Path, said: dict[str, Any], count: int) -> None:
+def finish(folder: Path, said: dict[str, Any]) -> None:
     """Say that an export is complete."""
-    write_bytes(folder / EXPORT, compact_json(said | {"complete": True, "samples": count}))
+    write_bytes(folder / EXPORT, compact_json(said | {"complete": True}))
 
 
 @contextlib.contextmanager

@@ -45,5 +45,5 @@ def export_safetensors(
     for item in samples:
         write_sample(out, item["id"], item["features"])
         step()
-    finish(out, said, len(samples))
+    finish(out, said)
     return len(samples)

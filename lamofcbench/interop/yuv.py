@@ -28,6 +28,7 @@ from lamofcbench.interop.names import sample_file
 from lamofcbench.interop.output import (
     Samples,
     claim,
+    counted,
     finish,
     fresh_file,
     manifest_sha256,
@@ -167,7 +168,7 @@ def export_yuv(
             # Last: a picture without it is none.
             write_bytes(folder / f"{key}.json", pretty_json(sidecar.model_dump(mode="json")))
         step()
-    finish(out, said, len(samples))
+    finish(out, said)
     return len(samples)
 
 
@@ -264,6 +265,7 @@ def import_yuv(
         "config": first.config,
         "profile": first.profile,
         "manifest_sha256": first.manifest_sha256,
+        **counted([place.name for place in places]),
     }
     claim(out, said)
     for place in places:
@@ -280,5 +282,5 @@ def import_yuv(
             sample = sidecar.sample
         write_sample(out, sample, features)
         step()
-    finish(out, said, len(places))
+    finish(out, said)
     return len(places)

@@ -28,6 +28,8 @@ __all__ = ["TOLERANCE", "CodedFile", "Compared", "Reproduction", "reproduce"]
 
 TOLERANCE = 0.005
 ROUNDING = 1e-12
+MOST_PARTS = 500
+"""Containers within metadata, and so how deep they can lie."""
 FILE_FIGURES = ("bpfp", "ebpfp", "mse")
 UNCHECKED = ("quant_mse", "frontend_seconds", "backend_seconds")
 
@@ -244,7 +246,7 @@ def _entries(
     metadata: Mapping[Any, Any], places: Sequence[tuple[str, Leaf]]
 ) -> list[Mapping[Any, Any]]:
     """Metadata of each tensor, found by name, or by order where names say nothing."""
-    found = list(_walk(metadata, ""))
+    found = list(_walk(metadata, "", set()))
     if len(found) != len(places):
         raise SourceError(f"its metadata describe {len(found)} tensors, it holds {len(places)}")
     by_name = []
@@ -261,16 +263,20 @@ def _entries(
     return [entry for _, entry in found]
 
 
-def _walk(value: Any, where: str) -> Iterator[tuple[str, Mapping[Any, Any]]]:
+def _walk(value: Any, where: str, seen: set[int]) -> Iterator[tuple[str, Mapping[Any, Any]]]:
+    # Each container once: a hostile file may hold itself.
+    if not isinstance(value, (dict, list, tuple)) or id(value) in seen or len(seen) > MOST_PARTS:
+        return
+    seen.add(id(value))
     if isinstance(value, dict):
         if "enc_bytes" in value:
             yield where, value
             return
         for name, part in value.items():
-            yield from _walk(part, f"{where}.{name}")
-    elif isinstance(value, (list, tuple)):
+            yield from _walk(part, f"{where}.{name}", seen)
+    else:
         for number, part in enumerate(value):
-            yield from _walk(part, f"{where}.{number}")
+            yield from _walk(part, f"{where}.{number}", seen)
 
 
 def _plain(name: str) -> str:
@@ -298,11 +304,13 @@ def _part(
     said_shape = entry.get("ori_shape")
     if said_shape is not None:
         # A leading 1 may be left out: it is no value.
-        sequence = isinstance(said_shape, (list, tuple))
-        same = sequence and [n for n in said_shape if n != 1] == [n for n in shape if n != 1]
-        details.append(Compared(where, "ori_shape", shape if same else str(said_shape), shape))
+        sequence = isinstance(said_shape, (list, tuple)) and len(said_shape) < 16
+        sizes = [n for n in said_shape if isinstance(n, int)] if sequence else []
+        same = [n for n in sizes if n != 1] == [n for n in shape if n != 1]
+        details.append(Compared(where, "ori_shape", shape if same else sizes, shape))
     if entry.get("ori_dtype") is not None:
-        named = str(entry["ori_dtype"]).removeprefix("torch.")
+        named = entry["ori_dtype"]
+        named = str(named).removeprefix("torch.") if isinstance(named, (str, torch.dtype)) else "?"
         details.append(Compared(where, "ori_dtype", named, dtype_name(raw)))
     error = squared_error(raw, decoded, dtype)
     numbers = {

@@ -12,6 +12,7 @@ ragged one, so caches are token-major. HDF5 has no bfloat16: its bits are uint16
 ``logical_dtype`` says so.
 """
 
+import glob
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -19,6 +20,7 @@ from typing import Any
 
 import numpy as np
 
+from lamofcbench.atomic import TEMPORARY
 from lamofcbench.bits import dtype_name, storage_dtype, to_storage
 from lamofcbench.errors import SampleError
 from lamofcbench.interop.output import Samples, fresh_file, said_of
@@ -60,6 +62,8 @@ def export_hdf5(samples: Samples, out: Path, step: Callable[[], object] = lambda
 
 
 def _check_own(h5py: Any, out: Path, about: str) -> None:
+    for leftover in out.parent.glob(f".{glob.escape(out.name)}.*{TEMPORARY}"):
+        leftover.unlink()
     if not out.exists():
         return
     try:

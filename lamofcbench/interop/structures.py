@@ -179,7 +179,7 @@ def _tensors(skeleton: Any, found: Any, where: str) -> Iterator[tuple[str, Leaf,
         if not isinstance(found, dict):
             raise SourceError(f"{name}: {type(found).__name__}, expected a dict")
         if found.keys() != skeleton.keys():
-            here, wanted = (", ".join(map(str, part)) for part in (found, skeleton))
+            here, wanted = (", ".join(str(n) for n in part) for part in (found, skeleton))
             raise SourceError(f"{name}: holds {here[:300]}; expected {wanted}")
         for part, body in skeleton.items():
             yield from _tensors(body, found[part], f"{where}[{part!r}]")

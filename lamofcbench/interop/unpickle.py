@@ -1,13 +1,12 @@
 """Reading ``torch.save`` files without running anything that they ask for.
 
 A file is a zip archive whose ``data.pkl`` names tensors and whose ``data/<n>`` hold their bits. The
-pickle's opcodes are listed before it is read, and every name in it stands for something made here:
-tensors, plain containers, sizes and dtypes. Anything else is refused; nothing is imported.
+pickle is not unpickled: its opcodes are listed, and the few that plain containers of tensors need
+are followed here. Anything else is refused; nothing is imported or called by name.
 """
 
 import io
 import math
-import pickle
 import pickletools
 import zipfile
 from collections import OrderedDict
@@ -24,56 +23,23 @@ __all__ = ["load_tensors"]
 MOST_PICKLE_BYTES = 1 << 24
 MOST_ENTRIES = 1 << 16
 PIECE = 1 << 20
-OPCODES = frozenset(
-    {
-        *(
-            "PROTO",
-            "STOP",
-            "MARK",
-            "NONE",
-            "NEWTRUE",
-            "NEWFALSE",
-            "BININT",
-            "BININT1",
-            "BININT2",
-            "LONG1",
-        ),
-        *(
-            "BINFLOAT",
-            "BINUNICODE",
-            "EMPTY_DICT",
-            "EMPTY_LIST",
-            "EMPTY_TUPLE",
-            "TUPLE",
-            "TUPLE1",
-            "TUPLE2",
-        ),
-        *(
-            "TUPLE3",
-            "APPEND",
-            "APPENDS",
-            "SETITEM",
-            "SETITEMS",
-            "BINPUT",
-            "LONG_BINPUT",
-            "BINGET",
-            "LONG_BINGET",
-        ),
-        *("GLOBAL", "REDUCE", "BINPERSID"),
-    }
-)
+CONSTANTS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False}
+PLAIN = ("BININT", "BININT1", "BININT2", "LONG1", "BINFLOAT", "BINUNICODE")
+TUPLES = {"TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}
+REBUILD = "torch._utils _rebuild_tensor_v2"
+ORDERED = "collections OrderedDict"
+SIZE = "torch Size"
 STORAGES = {
-    "BFloat16Storage": torch.bfloat16,
-    "HalfStorage": torch.float16,
-    "FloatStorage": torch.float32,
-    "DoubleStorage": torch.float64,
-    "ByteStorage": torch.uint8,
-    "ShortStorage": torch.int16,
-    "IntStorage": torch.int32,
-    "LongStorage": torch.int64,
+    "torch BFloat16Storage": torch.bfloat16,
+    "torch HalfStorage": torch.float16,
+    "torch FloatStorage": torch.float32,
+    "torch DoubleStorage": torch.float64,
+    "torch ByteStorage": torch.uint8,
+    "torch ShortStorage": torch.int16,
+    "torch IntStorage": torch.int32,
+    "torch LongStorage": torch.int64,
 }
-DTYPES = {str(dtype).removeprefix("torch."): dtype for dtype in STORAGES.values()}
-DTYPES |= {"half": torch.float16, "float": torch.float32, "double": torch.float64}
+DTYPES = {str(dtype).replace(".", " "): dtype for dtype in STORAGES.values()}
 
 
 def load_tensors(file: BinaryIO, *, shapes_only: bool = False) -> Any:
@@ -94,18 +60,16 @@ def load_tensors(file: BinaryIO, *, shapes_only: bool = False) -> Any:
     try:
         with zipfile.ZipFile(file) as archive:
             root = _checked_root(archive, end)
-            data = archive.read(f"{root}/data.pkl")
-            _check_opcodes(data)
-            return _Unpickler(data, archive, root, shapes_only).load()
+            return _Machine(archive, root, shapes_only).run(archive.read(f"{root}/data.pkl"))
+    except SourceError:
+        raise
     except zipfile.BadZipFile as error:
         raise SourceError(f"not a whole torch.save file ({error})") from None
     except (
-        *(pickle.UnpicklingError, EOFError, KeyError, IndexError, TypeError, ValueError),
-        *(AttributeError, OverflowError, RuntimeError, NotImplementedError, RecursionError),
+        *(EOFError, LookupError, TypeError, ValueError, ArithmeticError),
+        *(AttributeError, RuntimeError, NotImplementedError),
     ) as error:
-        if isinstance(error, SourceError):
-            raise
-        said = " ".join(str(error).split())
+        said = " ".join(str(error).split())[:300]
         raise SourceError(f"not a torch.save file of tensors ({said})") from None
 
 
@@ -126,19 +90,11 @@ def _checked_root(archive: zipfile.ZipFile, end: int) -> str:
     return root
 
 
-def _check_opcodes(data: bytes) -> None:
-    """Refuse opcodes that plain containers of tensors never need, and memo slots out of turn."""
-    for count, (opcode, argument, _) in enumerate(pickletools.genops(data)):
-        if opcode.name not in OPCODES:
-            raise SourceError(f"its pickle uses {opcode.name}: refused, and nothing was run")
-        # The unpickler makes room for a memo slot of any number.
-        if opcode.name in ("BINPUT", "LONG_BINPUT") and int(argument or 0) > count:
-            raise SourceError("its pickle has memo slots out of turn: refused")
-
-
 @dataclass(frozen=True)
-class _StorageType:
-    dtype: torch.dtype
+class _Name:
+    """Something that a pickle may name."""
+
+    name: str
 
 
 @dataclass(frozen=True)
@@ -148,35 +104,98 @@ class _Storage:
     elements: int
 
 
-class _Unpickler(pickle.Unpickler):
-    def __init__(self, data: bytes, archive: zipfile.ZipFile, root: str, shapes_only: bool) -> None:
-        super().__init__(io.BytesIO(data))
+class _Machine:
+    """Follows the opcodes of a pickle of tensors."""
+
+    def __init__(self, archive: zipfile.ZipFile, root: str, shapes_only: bool) -> None:
         self._archive = archive
         self._root = root
         self._shapes_only = shapes_only
         self._bits: dict[str, torch.Tensor] = {}
+        self._stack: list[Any] = []
+        self._marks: list[int] = []
 
-    def find_class(self, module: str, name: str) -> Any:
-        if module == "torch._utils" and name == "_rebuild_tensor_v2":
-            return self._tensor
-        if module == "collections" and name == "OrderedDict":
-            return _ordered
-        if module == "torch" and name == "Size":
-            return _size
-        if module == "torch" and name in STORAGES:
-            return _StorageType(STORAGES[name])
-        if module == "torch" and name in DTYPES:
-            return DTYPES[name]
-        raise SourceError(
-            f"its pickle asks for {module}.{name}: refused, and nothing was run. "
-            "Only tensors and plain containers are read"
-        )
+    def run(self, data: bytes) -> Any:
+        """Return what the pickle describes."""
+        stack, memo = self._stack, dict[Any, Any]()
+        for opcode, argument, _ in pickletools.genops(data):
+            match opcode.name:
+                case "PROTO":
+                    pass
+                case "MARK":
+                    self._marks.append(len(stack))
+                case name if name in CONSTANTS:
+                    stack.append(CONSTANTS[name])
+                case name if name in PLAIN:
+                    stack.append(argument)
+                case "EMPTY_DICT":
+                    stack.append({})
+                case "EMPTY_LIST":
+                    stack.append([])
+                case "EMPTY_TUPLE":
+                    stack.append(())
+                case "TUPLE":
+                    stack.append(tuple(self._since_mark()))
+                case name if name in TUPLES:
+                    stack.append(tuple(self._last(TUPLES[name])))
+                case "BINPUT" | "LONG_BINPUT":
+                    memo[argument] = stack[-1]
+                case "BINGET" | "LONG_BINGET":
+                    stack.append(memo[argument])
+                case "APPEND":
+                    self._extend(self._last(1))
+                case "APPENDS":
+                    self._extend(self._since_mark())
+                case "SETITEM":
+                    self._set(self._last(2))
+                case "SETITEMS":
+                    self._set(self._since_mark())
+                case "GLOBAL":
+                    stack.append(_named(str(argument)))
+                case "REDUCE":
+                    stack.append(self._made(*self._last(2)))
+                case "BINPERSID":
+                    stack.append(_storage(stack.pop()))
+                case "STOP":
+                    return stack.pop()
+                case name:
+                    raise SourceError(f"its pickle uses {name}: refused, and nothing was run")
+        _malformed("nothing")
 
-    def persistent_load(self, pid: Any) -> _Storage:
-        match pid:
-            case ("storage", _StorageType(dtype=dtype), str(name), str(), int(elements)):
-                return _Storage(name, dtype, elements)
-        _malformed("a storage")
+    def _last(self, count: int) -> list[Any]:
+        if len(self._stack) < count:
+            _malformed("less than it uses")
+        last = self._stack[-count:]
+        del self._stack[-count:]
+        return last
+
+    def _since_mark(self) -> list[Any]:
+        start = self._marks.pop()
+        since = self._stack[start:]
+        del self._stack[start:]
+        return since
+
+    def _extend(self, values: list[Any]) -> None:
+        if not isinstance(self._stack[-1], list):
+            _malformed("a list")
+        self._stack[-1].extend(values)
+
+    def _set(self, values: list[Any]) -> None:
+        # Only names and numbers as keys: hashing nested tuples can take for ever.
+        plain = all(isinstance(key, (str, int, float)) for key in values[::2])
+        if not isinstance(self._stack[-1], dict) or len(values) % 2 or not plain:
+            _malformed("a dict")
+        self._stack[-1].update(zip(values[::2], values[1::2], strict=True))
+
+    def _made(self, what: Any, arguments: Any) -> Any:
+        match what, arguments:
+            case _Name(name=name), (tuple(sizes),) if name == SIZE and _counts(sizes):
+                return torch.Size(sizes)
+            case _Name(name=name), () if name == ORDERED:
+                return OrderedDict[Any, Any]()
+            case _Name(name=name), tuple() if name == REBUILD:
+                return self._tensor(*arguments)
+        _malformed("a call")
 
     def _tensor(self, *arguments: Any) -> torch.Tensor:
         match arguments:
@@ -184,19 +203,19 @@ class _Unpickler(pickle.Unpickler):
                 pass
             case _:
                 _malformed("a tensor")
-        numbers = (offset, *shape, *strides)
-        if len(shape) != len(strides) or not all(type(n) is int and n >= 0 for n in numbers):
+        if len(shape) != len(strides) or not _counts((offset, *shape, *strides)):
             _malformed("a tensor")
         elements = math.prod(shape)
         last = offset + sum((n - 1) * s for n, s in zip(shape, strides, strict=True))
+        # A tensor that repeats its elements would be larger than its file.
         if elements and (last >= storage.elements or elements > storage.elements):
             raise SourceError("a tensor reaches beyond its storage: refused")
         if self._shapes_only:
-            self._check(storage)
+            self._entry(storage)
             return torch.empty(shape, dtype=storage.dtype, device="meta")
         return self._read(storage).as_strided(shape, strides, offset)
 
-    def _check(self, storage: _Storage) -> zipfile.ZipInfo:
+    def _entry(self, storage: _Storage) -> zipfile.ZipInfo:
         entry = self._archive.getinfo(f"{self._root}/data/{storage.name}")
         if entry.file_size != storage.elements * storage.dtype.itemsize:
             raise SourceError("a storage has another size than its tensors say")
@@ -204,7 +223,7 @@ class _Unpickler(pickle.Unpickler):
 
     def _read(self, storage: _Storage) -> torch.Tensor:
         if storage.name not in self._bits:
-            entry = self._check(storage)
+            entry = self._entry(storage)
             bits = torch.empty(entry.file_size, dtype=torch.uint8)
             room, at = bits.numpy(), 0
             with self._archive.open(entry) as file:
@@ -217,12 +236,26 @@ class _Unpickler(pickle.Unpickler):
         return self._bits[storage.name].view(storage.dtype)
 
 
-def _ordered(*pairs: Any) -> OrderedDict[Any, Any]:
-    return OrderedDict(*pairs)
+def _named(name: str) -> Any:
+    if name in DTYPES:
+        return DTYPES[name]
+    if name in (REBUILD, ORDERED, SIZE) or name in STORAGES:
+        return _Name(name)
+    raise SourceError(
+        f"its pickle asks for {name.replace(' ', '.')[:200]}: refused, and nothing was run. "
+        "Only tensors and plain containers are read"
+    )
 
 
-def _size(*sizes: Any) -> torch.Size:
-    return torch.Size(*sizes)
+def _storage(described: Any) -> _Storage:
+    match described:
+        case ("storage", _Name(name=kind), str(name), str(), int(elements)) if kind in STORAGES:
+            return _Storage(name, STORAGES[kind], elements)
+    _malformed("a storage")
+
+
+def _counts(numbers: tuple[Any, ...]) -> bool:
+    return all(type(n) is int and 0 <= n < 1 << 62 for n in numbers)
 
 
 def _malformed(what: str) -> NoReturn:

@@ -21,7 +21,7 @@ from lamofcbench.bits import dtype_name
 from lamofcbench.dataset import load_dataset
 from lamofcbench.errors import SourceError
 from lamofcbench.interop.import_reference import RawFile, Release, open_release
-from lamofcbench.interop.structures import Leaf, coded_skeleton, from_skeleton, leaves
+from lamofcbench.interop.structures import Leaf, coded_skeleton, leaves, tensors_in
 from lamofcbench.interop.zst import read_zst
 
 __all__ = ["TOLERANCE", "CodedFile", "Compared", "Reproduction", "reproduce"]
@@ -214,8 +214,8 @@ def _check(
         result = CodedFile(file.path, file.sample)
         parts: dict[str, ReferencePart] = {}
         details: list[Compared] = []
-        for (where, leaf), entry in zip(places, entries, strict=True):
-            part = _part(where, leaf, entry, (raw, dtypes), decoded[leaf.key], details)
+        for (where, leaf), tensor, entry in zip(places, decoded, entries, strict=True):
+            part = _part(where, leaf, entry, (raw, dtypes), tensor, details)
             if part is not None:
                 parts[where] = part
     except SourceError as error:
@@ -230,7 +230,7 @@ def _check(
     return result
 
 
-def _decoded(release: Release, found: Any) -> tuple[Any, dict[str, torch.Tensor]]:
+def _decoded(release: Release, found: Any) -> tuple[Any, list[torch.Tensor]]:
     """Decoded tensors, and the nest that they are in: that after coding, or the raw one."""
     scenario = release.scenario
     keys = [key.name for key in release.declared.keys]
@@ -238,8 +238,8 @@ def _decoded(release: Release, found: Any) -> tuple[Any, dict[str, torch.Tensor]
     if skeleton != release.skeleton and isinstance(found, dict):
         first = next(iter(release.skeleton))
         skeleton = release.skeleton if first in found else skeleton
-    # The two copies of a tensor may have been coded apart.
-    return skeleton, from_skeleton(skeleton, found, same=False)
+    # By place, not by key: the two copies of a tensor may have been coded apart.
+    return skeleton, [tensor for _, _, tensor in tensors_in(skeleton, found)]
 
 
 def _entries(

@@ -12,7 +12,15 @@ import torch
 
 from lamofcbench.errors import SourceError
 
-__all__ = ["Leaf", "coded_skeleton", "from_skeleton", "leaves", "raw_skeleton", "to_skeleton"]
+__all__ = [
+    "Leaf",
+    "coded_skeleton",
+    "from_skeleton",
+    "leaves",
+    "raw_skeleton",
+    "tensors_in",
+    "to_skeleton",
+]
 
 VISION_PREFIX = {
     "classification": "backbone.blocks.",
@@ -147,25 +155,26 @@ def leaves(skeleton: Any, where: str = "") -> list[tuple[str, Leaf]]:
     ]
 
 
-def from_skeleton(skeleton: Any, found: Any, *, same: bool = True) -> dict[str, torch.Tensor]:
+def from_skeleton(skeleton: Any, found: Any) -> dict[str, torch.Tensor]:
     """Take features out of a nest; the inverse of `to_skeleton`.
-
-    Args:
-        skeleton: what it must be like.
-        found: the nest.
-        same: whether two places of one tensor must hold the same; otherwise the first counts.
 
     Raises:
         SourceError: it is another nest, or two places of one tensor hold different ones.
     """
     features: dict[str, torch.Tensor] = {}
-    for where, leaf, tensor in _tensors(skeleton, found, ""):
-        if same or leaf.key not in features:
-            _put(features, leaf.key, tensor, where)
+    for where, leaf, tensor in tensors_in(skeleton, found):
+        _put(features, leaf.key, tensor, where)
     return features
 
 
-def _tensors(skeleton: Any, found: Any, where: str) -> Iterator[tuple[str, Leaf, torch.Tensor]]:
+def tensors_in(
+    skeleton: Any, found: Any, where: str = ""
+) -> Iterator[tuple[str, Leaf, torch.Tensor]]:
+    """Find a nest's tensors, without the leading 1 that features don't have, as `leaves` does.
+
+    Raises:
+        SourceError: it is another nest.
+    """
     name = where or "the file"
     if isinstance(skeleton, Leaf):
         if not isinstance(found, torch.Tensor):
@@ -182,12 +191,12 @@ def _tensors(skeleton: Any, found: Any, where: str) -> Iterator[tuple[str, Leaf,
             here, wanted = (", ".join(str(n) for n in part) for part in (found, skeleton))
             raise SourceError(f"{name}: holds {here[:300]}; expected {wanted}")
         for part, body in skeleton.items():
-            yield from _tensors(body, found[part], f"{where}[{part!r}]")
+            yield from tensors_in(body, found[part], f"{where}[{part!r}]")
     else:
         if not isinstance(found, (list, tuple)) or len(found) != len(skeleton):
             raise SourceError(f"{name}: expected {len(skeleton)} entries in a list or tuple")
         for number, body in enumerate(skeleton):
-            yield from _tensors(body, found[number], f"{where}[{number}]")
+            yield from tensors_in(body, found[number], f"{where}[{number}]")
 
 
 def _put(features: dict[str, torch.Tensor], key: str, found: torch.Tensor, where: str) -> None:

@@ -212,6 +212,9 @@ def read_picture(path: Path, sidecar: Sidecar) -> torch.Tensor:
         raise SourceError(f"{path}: holds levels of more than {sidecar.bits} bits")
     picture = levels.reshape(sidecar.height, sidecar.width)
     try:
+        # First, for packings take their time with large shapes.
+        if math.prod(sidecar.shape) > picture.size:
+            raise ValueError
         packing = load_packing(sidecar.packing)
         height, width = packing.size(sidecar.shape)
         if (

@@ -193,6 +193,8 @@ def test_the_verbs_import_and_export(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert "3 samples" in done.stdout
     assert "lack context/image_size, reference/label" in done.stdout
+    shown = invoke("info", "in1k-vit", "--archive", archive).stdout
+    assert "which lack context/image_size, reference/label, the model's revision" in shown
     to = ("--to", "reference", "--out", tmp_path / "out", "--archive", archive)
     assert invoke("export", "in1k-vit", *to, "--samples", "0:2").returncode == 0
     said = json.loads((tmp_path / "out" / EXPORT).read_bytes())

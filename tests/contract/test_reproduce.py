@@ -108,6 +108,19 @@ def test_what_float16_states_weigh(tmp_path: Path) -> None:
     assert bpfp < ebpfp < 2 * bpfp
 
 
+def test_copies_that_were_coded_apart_count_apart(tmp_path: Path) -> None:
+    name = next(iter(fabricate(tmp_path, "canny-t2i")))
+
+    def change(content: dict[str, Any]) -> None:
+        control = content["features"]["vae.encoder"]
+        control["vae.encoder_f1"] = control["vae.encoder_f1"] + 1
+
+    spoil(tmp_path / "coded" / name, change)
+    (file, *_) = reproduce(tmp_path / "raw", tmp_path / "coded", "canny-t2i").files
+    found = {(one.where, one.figure) for one in file.deviating()}
+    assert found == {("", "mse"), ("vae.encoder.vae.encoder_f1", "final_mse")}
+
+
 def spoil(path: Path, change: Change) -> None:
     content = read_zst(path)
     change(content)

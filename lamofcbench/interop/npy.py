@@ -9,10 +9,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from lamofcbench.atomic import write_bytes
 from lamofcbench.bits import dtype_name, storage_dtype, to_storage
 from lamofcbench.interop.names import sample_file
-from lamofcbench.interop.output import Samples, claim, finish, fresh_file, pretty_json, said_of
+from lamofcbench.interop.output import Samples, claim, finish, fresh_file, said_of, write_json
 
 __all__ = ["SAMPLE", "export_npy"]
 
@@ -45,7 +44,7 @@ def export_npy(samples: Samples, out: Path, step: Callable[[], object] = lambda:
                 np.save(file, to_storage(tensor, name, name, key), allow_pickle=False)
             tensors[key] = _entry(tensor, samples.axes(key))
         about = {"sample": item["id"], "lengths": item["lengths"], "tensors": tensors}
-        write_bytes(folder / SAMPLE, pretty_json(about))
+        write_json(folder / SAMPLE, about)
         step()
     finish(out, said)
     return len(samples)

@@ -10,7 +10,6 @@ from typing import Any, Protocol
 from lamofcbench.atomic import (
     TEMPORARY,
     canonical_json,
-    compact_json,
     publish,
     sha256_bytes,
     sha256_file,
@@ -27,8 +26,8 @@ __all__ = [
     "finish",
     "fresh_file",
     "manifest_sha256",
-    "pretty_json",
     "said_of",
+    "write_json",
 ]
 
 EXPORT = "lamofcbench-export.json"
@@ -62,9 +61,21 @@ class Samples(Protocol):
         """Iterate over samples: see `FeatureDataset`."""
 
 
-def pretty_json(value: Any) -> bytes:
-    """JSON for people."""
-    return (json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode()
+def write_json(path: Path, value: Any) -> None:
+    """Write JSON for people, whole or not at all.
+
+    Raises:
+        SampleError: the disk is full or the folder cannot be written.
+    """
+    text = json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    try:
+        write_bytes(path, text.encode())
+    except OSError as error:
+        raise SampleError(f"{path} cannot be written: {_said(error)}") from None
+
+
+def _said(error: OSError) -> str:
+    return " ".join(str(error.strerror or error).split())
 
 
 def manifest_sha256(samples: Samples) -> str | None:
@@ -106,15 +117,16 @@ def claim(folder: Path, said: dict[str, Any]) -> None:
     """
     mine = said | {"complete": False}
     try:
-        if folder.exists() and any(folder.iterdir()) and _found(folder) != mine:
+        folder.mkdir(parents=True, exist_ok=True)
+        if any(folder.iterdir()) and _found(folder) != mine:
             raise SampleError(
                 f"{folder} holds something else than this export: name an empty folder"
             )
         for leftover in folder.rglob(f".*{TEMPORARY}"):
             leftover.unlink()
-        write_bytes(folder / EXPORT, compact_json(mine))
     except OSError as error:
-        raise SampleError(f"{folder} cannot be written: {error.strerror}") from None
+        raise SampleError(f"{folder} cannot be written: {_said(error)}") from None
+    write_json(folder / EXPORT, mine)
 
 
 def _found(folder: Path) -> dict[str, Any] | None:
@@ -127,7 +139,7 @@ def _found(folder: Path) -> dict[str, Any] | None:
 
 def finish(folder: Path, said: dict[str, Any]) -> None:
     """Say that an export is complete."""
-    write_bytes(folder / EXPORT, compact_json(said | {"complete": True}))
+    write_json(folder / EXPORT, said | {"complete": True})
 
 
 @contextlib.contextmanager
@@ -147,7 +159,7 @@ def fresh_file(path: Path) -> Iterator[Path]:
     except OSError as error:
         if isinstance(error, LamofcError):
             raise
-        raise SampleError(f"{path} cannot be written: {error.strerror or error}") from None
+        raise SampleError(f"{path} cannot be written: {_said(error)}") from None
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)

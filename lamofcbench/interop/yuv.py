@@ -20,7 +20,6 @@ import torch
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from lamofcbench.atomic import write_bytes
 from lamofcbench.bits import dtype_name
 from lamofcbench.codecs.rows import to_dtype
 from lamofcbench.errors import LamofcError, SampleError, SourceError
@@ -32,8 +31,8 @@ from lamofcbench.interop.output import (
     finish,
     fresh_file,
     manifest_sha256,
-    pretty_json,
     said_of,
+    write_json,
 )
 from lamofcbench.interop.safetensors import write_sample
 from lamofcbench.packing import default_packing, load_packing
@@ -166,7 +165,7 @@ def export_yuv(
             with fresh_file(folder / f"{key}{PICTURE}") as temporary:
                 temporary.write_bytes(picture.astype(picture.dtype.newbyteorder("<")).tobytes())
             # Last: a picture without it is none.
-            write_bytes(folder / f"{key}.json", pretty_json(sidecar.model_dump(mode="json")))
+            write_json(folder / f"{key}.json", sidecar.model_dump(mode="json"))
         step()
     finish(out, said)
     return len(samples)

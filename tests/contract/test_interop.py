@@ -1,6 +1,8 @@
 """Exports open with their formats' own libraries, and raw pictures become features again."""
 
+import errno
 import json
+import os
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -260,6 +262,26 @@ def test_an_interrupted_export_looks_like_one(
         assert json.loads((out / EXPORT).read_bytes())["complete"] is True
     with pytest.raises(SampleError, match="something else"):
         export(dataset.subset(dataset.ids()[:2]), out)
+
+
+@pytest.mark.parametrize("target", [*FOLDERS, "hdf5"])
+def test_a_full_disk_is_one_line(
+    target: str, dataset: FeatureDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = []
+
+    def full(handle: int) -> None:
+        calls.append(handle)
+        if target == "hdf5" or len(calls) > 4:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(SampleError, match="cannot be written: No space left") as refused:
+        FOLDERS.get(target, export_hdf5)(dataset, tmp_path / "out")
+    assert "\n" not in str(refused.value)
+    left = [path.name for path in tmp_path.rglob("*") if path.is_file()]
+    assert not any(name.endswith(".tmp") for name in left)
+    assert (left == []) == (target == "hdf5")
 
 
 def test_a_folder_of_somebody_elses_is_left_alone(dataset: FeatureDataset, tmp_path: Path) -> None:

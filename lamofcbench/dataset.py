@@ -117,6 +117,18 @@ class FeatureDataset(Dataset[Item]):
         chosen = [rows[sample] for sample in ids]
         return FeatureDataset(self.store, self.split, self.keys, chosen, self._reader)
 
+    def ids(self) -> list[str]:
+        """The samples' ids, in order, without reading their features."""
+        return [str(self._reader.state.rows[row]["id"]) for row in self._rows]
+
+    def lengths(self, position: int) -> dict[str, int]:
+        """Length per ragged axis of a sample, without reading its features.
+
+        Raises:
+            IndexError: there is no such sample.
+        """
+        return self._reader.state.lengths(self._rows[position])
+
     def source_sha256(self, position: int) -> str:
         """Hash of the source's bytes that a sample was made of.
 

@@ -34,6 +34,7 @@ from lamofcbench.bench.targets import Unreached
 from lamofcbench.bench.timing import TIME_COLUMNS, latency, median_seconds, time_codec
 from lamofcbench.dataset import load_dataset
 from lamofcbench.errors import SampleError
+from lamofcbench.interop.imported import check_scorable
 from lamofcbench.metrics.bootstrap import RESAMPLES
 from lamofcbench.scores.base import Figure
 
@@ -119,7 +120,9 @@ def run_part(request: BenchRequest, folder: Path, earlier: Path) -> list[str]:
     )
     if not len(dataset):
         raise SampleError(f"{request.config}: no samples: choose some with --samples")
-    setup = set_up(dataset, request.mode, request.device)
+    setup = set_up(dataset, request.mode, request.device, unscored=True)
+    if request.timed:
+        check_scorable(dataset.config, dataset.manifest.declaration)
     runner, chance = setup.runner(dataset), setup.chance(dataset)
     source = provenance(dataset.manifest, request.seed, RESAMPLES)
     same = {"config": dataset.config, "profile": dataset.profile, "mode": setup.mode}

@@ -64,6 +64,11 @@ def targets(board: Board) -> list[Target]:
         if name in figures and row.get(name) is not None:
             found.append(Target(name, KL_TARGET, figures[name], False))
             break
+    if row["headline"] not in figures:
+        raise SampleError(
+            f"{board.config}: {row['no_score'] or 'measured without a model'}: "
+            "codecs are compared at what a model still gets right"
+        )
     headline = figures[row["headline"]]
     found.append(Target(headline.name, FIDELITY_TARGET, headline, headline.higher_is_better))
     if row.get("score") is None:

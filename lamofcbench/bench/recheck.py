@@ -236,7 +236,7 @@ class Checker:
                     "samples were measured"
                 )
             dataset = whole.subset(result.samples)
-            setup = set_up(dataset, row["mode"], self._device)
+            setup = set_up(dataset, row["mode"], self._device, unscored=True)
             runner = setup.runner(dataset)
             uncoded, common = runner.run(Uncoded()), held(dataset, setup.keys)
             chance = setup.chance(dataset)

@@ -6,8 +6,10 @@ from dataclasses import dataclass
 import torch
 
 from lamofcbench.bench.scoring import Inspector, Runner
+from lamofcbench.bench.unscored import FeatureFidelity, NoModel
 from lamofcbench.dataset import FeatureDataset
 from lamofcbench.errors import ModelError, SampleError
+from lamofcbench.interop.imported import check_scorable, missing_parts
 from lamofcbench.models import FAMILIES, load_family
 from lamofcbench.models.base import Family
 from lamofcbench.scores import load_fidelity, load_score
@@ -62,16 +64,25 @@ class Setup:
             raise SampleError(f"{dataset.config}: a sample {error}") from None
 
 
-def set_up(dataset: FeatureDataset, mode: str | None = None, device: str = "cpu") -> Setup:
+def set_up(
+    dataset: FeatureDataset,
+    mode: str | None = None,
+    device: str = "cpu",
+    *,
+    unscored: bool = False,
+) -> Setup:
     """Load the model that a store's features come from, and its config's metric.
 
     Args:
         dataset: samples of a store.
         mode: which keys are injected; the default mode without one.
         device: where the model runs.
+        unscored: whether features that lack what scoring needs are measured without a model:
+            `NoModel`.
 
     Raises:
         UnknownNameError: no such mode.
+        SampleError: the features lack what scoring needs.
         ModelError: the model is missing, or it isn't the one that made these features.
     """
     if dataset.profile == "tiny":
@@ -81,6 +92,18 @@ def set_up(dataset: FeatureDataset, mode: str | None = None, device: str = "cpu"
     profile = manifest.declaration
     spec = profile.mode(mode)
     name = mode or next(iter(profile.modes))
+    if not unscored:
+        check_scorable(dataset.config, profile)
+    elif missing := missing_parts(profile):
+        return Setup(
+            family=NoModel(profile),
+            mode=name,
+            keys=spec.keys,
+            score=None,
+            no_score=f"the features were imported, and lack {missing}",
+            fidelity=FeatureFidelity(),
+            inspector=None,
+        )
     scenario = load_scenario(dataset.config)
     family = load_family(scenario.family, profile, device=device, half="back", mode=name)
     if _revision(scenario.family, profile) not in (None, manifest.model.revision):

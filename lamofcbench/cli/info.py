@@ -8,6 +8,7 @@ import click
 from lamofcbench.archive import find_store, list_stores, peek, resolve_archive
 from lamofcbench.cli.output import archive_option, bytes_text, json_option, print_json, print_table
 from lamofcbench.errors import ArchiveNotFoundError, LamofcError
+from lamofcbench.interop.imported import IMPORTED, MISSING
 from lamofcbench.spec import ProfileSpec, list_configs, load_scenario
 
 __all__ = ["info"]
@@ -70,6 +71,8 @@ def _present(store: Path) -> dict[str, Any]:
         "samples_per_shard": draft.samples_per_shard,
         "model": draft.model.model_dump(mode="json"),
         "capture": draft.capture.model_dump(mode="json"),
+        "imported": draft.declaration.preprocess.get(IMPORTED),
+        "missing": draft.declaration.preprocess.get(MISSING),
         "content_hash": draft.content_hash if isinstance(draft, Manifest) else None,
         "tensors": {
             name: {
@@ -161,6 +164,8 @@ def info(config: str, stats: bool, weights: str | None, archive: str, as_json: b
             continue
         splits = ", ".join(f"{count} {split}" for split, count in store["splits"].items())
         click.echo(f"  samples   {splits}")
+        if store["imported"]:
+            click.echo(f"  imported  {store['imported']}, which lack {store['missing']}")
         click.echo(
             f"  shards    {store['shards']} of {store['shards_of']}, "
             f"{store['samples_per_shard']} samples each"

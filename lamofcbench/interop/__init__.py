@@ -1,1 +1,1 @@
-"""Other people's formats and tools."""
+"""Features in other people's formats and tools."""

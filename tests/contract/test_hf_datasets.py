@@ -12,6 +12,7 @@ import pytest
 import torch
 
 import lamofcbench
+from lamofcbench.card.write import write_archive_card
 from lamofcbench.errors import ArchiveNotFoundError, SelectionError
 from tests import stores
 
@@ -145,3 +146,18 @@ def test_datasets_of_another_make_is_said_to_be_so() -> None:
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0
     assert "Install datasets 5.2, or use lamofcbench.load_dataset" in done.stderr
+
+
+def test_an_archive_with_its_card_gives_the_sample_tables(tmp_path: Path) -> None:
+    for seed in (0, 1):
+        archive = toy(tmp_path / str(seed) / "archive", seed)
+        write_archive_card(archive)
+        # In one place, one after the other: the cache must not take the one for the other.
+        (tmp_path / "archive").unlink(missing_ok=True)
+        (tmp_path / "archive").symlink_to(archive)
+        for split in SPLITS:
+            rows = datasets.load_dataset(str(tmp_path / "archive"), stores.CONFIG, split=split)
+            ours = lamofcbench.load_dataset(archive, stores.CONFIG, split=split)
+            lengths = {item["id"]: item["lengths"]["token"] for item in ours}
+            found = {row["id"]: row["length_token"] for row in rows if row["status"] == "ok"}
+            assert found == lengths

@@ -3,6 +3,7 @@
 import fnmatch
 import logging
 import os
+import re
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -11,7 +12,12 @@ from typing import Any
 from torch.utils.data import Dataset
 
 from lamofcbench.archive import DEFAULT_ARCHIVE, find_store, list_stores, resolve_archive
-from lamofcbench.errors import IncompleteArchiveWarning, SelectionError, UnknownNameError
+from lamofcbench.errors import (
+    ArchiveNotFoundError,
+    IncompleteArchiveWarning,
+    SelectionError,
+    UnknownNameError,
+)
 from lamofcbench.manifest import Draft
 from lamofcbench.sampling import Selection, select_positions
 from lamofcbench.spec import list_configs
@@ -21,6 +27,9 @@ from lamofcbench.store.tables import reference_column
 __all__ = ["FeatureDataset", "load_dataset"]
 
 logger = logging.getLogger("lamofcbench")
+
+# org/name, as the Hub has it.
+REPO = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*", re.ASCII)
 
 Item = dict[str, Any]
 
@@ -80,8 +89,13 @@ class FeatureDataset(Dataset[Item]):
         return len(self._rows)
 
     def __iter__(self) -> Iterator[Item]:
-        """Iterate over the samples in order."""
-        return (self[position] for position in range(len(self)))
+        """Iterate over the samples in order; of a stream, the next ones come meanwhile."""
+        return self._reader.each(self._item, self._rows, self._paths)
+
+    def __getitems__(self, positions: Sequence[int]) -> list[Item]:
+        """Read a batch, at once where it is streamed; `torch.utils.data.DataLoader` asks for it."""
+        rows = [self._rows[position] for position in positions]
+        return list(self._reader.each(self._item, rows, self._paths))
 
     def __getitem__(self, position: int) -> Item:
         """Read one sample.
@@ -90,17 +104,30 @@ class FeatureDataset(Dataset[Item]):
             IndexError: there is no such sample.
             IntegrityError: a file that it needs is missing or damaged.
         """
-        row = self._rows[position]
-        read, state = self._reader.read, self._reader.state
-        draft, table = state.draft, state.rows[row]
+        return self._item(self._rows[position])
+
+    @property
+    def _paths(self) -> list[str]:
+        """Every array that an item holds."""
+        draft = self.manifest
+        return [
+            *self.keys,
+            *(f"context/{name}" for name in draft.context),
+            *(f"reference/{name}" for name in draft.reference),
+        ]
+
+    def _item(self, row: int) -> Item:
+        state = self._reader.state
+        draft, scalars = state.draft, state.draft.declaration.reference
+        arrays, table = self._reader.read_sample(self._paths, row, table=bool(scalars))
         return {
-            "id": table["id"],
+            "id": state.sample_id(row),
             "index": row,
-            "features": {key: read(key, row) for key in self.keys},
-            "context": {name: read(f"context/{name}", row) for name in draft.context},
+            "features": {key: arrays[key] for key in self.keys},
+            "context": {name: arrays[f"context/{name}"] for name in draft.context},
             "reference": {
-                **{name: table[reference_column(name)] for name in draft.declaration.reference},
-                **{name: read(f"reference/{name}", row) for name in draft.reference},
+                **{name: table[reference_column(name)] for name in scalars},
+                **{name: arrays[f"reference/{name}"] for name in draft.reference},
             },
             "lengths": state.lengths(row),
         }
@@ -111,7 +138,7 @@ class FeatureDataset(Dataset[Item]):
         Raises:
             SelectionError: a sample isn't among these.
         """
-        rows = {self._reader.state.rows[row]["id"]: row for row in self._rows}
+        rows = {self._reader.state.sample_id(row): row for row in self._rows}
         if missing := [sample for sample in ids if sample not in rows]:
             raise SelectionError(f"{self.store}: split {self.split} has no sample {missing[0]!r}")
         chosen = [rows[sample] for sample in ids]
@@ -142,17 +169,23 @@ def load_dataset(
     split: str = "test",
     samples: Selection = None,
     tensors: Iterable[str] | None = None,
+    streaming: bool = False,
+    revision: str | None = None,
 ) -> FeatureDataset:
     """Load a config of an archive as a torch data set.
 
     Args:
-        archive: a folder, or ``"lamofcbench"`` for the default archive (see `resolve_archive`).
+        archive: a folder, or ``"lamofcbench"`` for the default archive (see `resolve_archive`);
+            with ``streaming``, ``"org/name"`` on the Hub, too.
         config: such as ``"vqa-mllm"``.
         profile: ``tiny``, ``full`` or ``x-<slug>``; by default full before x before tiny.
         split: ``test``, ``calibration`` or ``train``.
         samples: positions within the split: integers, a slice or ``"0:10"``; all by default.
             Skipped samples count as positions but are left out.
         tensors: keys to read, exact or with ``*``; all by default.
+        streaming: read from the Hub what is used when it is used, and keep nothing. The archive on
+            disk is read as ever. By default, full is tried before tiny; x-profiles must be named.
+        revision: branch, tag or commit on the Hub; ``main``, as it is now, by default.
 
     Returns:
         The data set; reading it checks everything that it reads.
@@ -162,8 +195,19 @@ def load_dataset(
         UnknownNameError: no such config, profile, split or tensor; near matches are listed.
         SelectionError: ``samples`` reaches beyond the split.
         IntegrityError: the store is damaged.
+        HubError: the Hub can't be reached, or refuses.
     """
+    if streaming and not Path(archive).is_dir() and REPO.fullmatch(str(archive)):
+        if config is None:
+            raise UnknownNameError("config", "", list_configs(), "Name one.")
+        reader = _open_remote(str(archive), config, profile, revision)
+        return _select(reader, config, split, samples, tensors)
     folder = resolve_archive(archive)
+    if revision is not None:
+        raise ArchiveNotFoundError(
+            f"{folder} is a folder and has no revisions; leave out revision={revision!r}, "
+            "or name a repository, org/name, with streaming=True"
+        )
     stores = list_stores(folder)
     if config is None:
         raise UnknownNameError("config", "", stores or list_configs(), "Name one.")
@@ -184,11 +228,31 @@ def load_dataset(
             IncompleteArchiveWarning,
             stacklevel=2,
         )
+    return _select(reader, config, split, samples, tensors)
+
+
+def _open_remote(repo: str, config: str, profile: str | None, revision: str | None) -> StoreReader:
+    # Here, so that who reads from disk needs no HTTP.
+    from lamofcbench.hub.stream import open_store
+
+    remote = open_store(repo, config, profile, revision)
+    return StoreReader(remote.store, remote)
+
+
+def _select(
+    reader: StoreReader,
+    config: str,
+    split: str,
+    samples: Selection,
+    tensors: Iterable[str] | None,
+) -> FeatureDataset:
+    draft = reader.state.draft
     wanted = draft.split_rows(split)
     readable = set(reader.rows(split))
     chosen = select_positions(samples, len(wanted), f"split {split} of {config}")
     rows = [wanted[position] for position in chosen if wanted[position] in readable]
-    return FeatureDataset(store, split, _select_keys(tensors, list(draft.keys)), rows, reader)
+    keys = _select_keys(tensors, list(draft.keys))
+    return FeatureDataset(reader.store, split, keys, rows, reader)
 
 
 def _select_keys(tensors: Iterable[str] | None, known: list[str]) -> list[str]:

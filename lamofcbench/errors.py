@@ -12,6 +12,7 @@ __all__ = [
     "BitstreamError",
     "DeclarationError",
     "FormatVersionError",
+    "HubError",
     "IncompleteArchiveWarning",
     "IntegrityError",
     "LamofcError",
@@ -58,6 +59,10 @@ class IntegrityError(LamofcError, OSError):
 
 class BitstreamError(LamofcError, ValueError):
     """A bitstream is cut, altered, of another version, or claims what cannot be."""
+
+
+class HubError(LamofcError, ConnectionError):
+    """The Hub cannot be reached, refuses, or keeps sending what was not asked for."""
 
 
 class FormatVersionError(LamofcError, ValueError):

@@ -255,13 +255,14 @@ def load_manifest(store: Path) -> Manifest:
     return parse_manifest(data, path)
 
 
-def parse_manifest(data: bytes, where: Path) -> Manifest:
-    """Parse a manifest's bytes; ``where`` names it in messages."""
+def parse_manifest(data: bytes, where: Path, remedy: str | None = None) -> Manifest:
+    """Parse a manifest's bytes; ``where`` names it in messages, which end with ``remedy``."""
+    remedy = remedy or mend(where.parent)
     try:
         raw: Any = json.loads(data)
         version = raw["format_version"]
     except (ValueError, KeyError, TypeError) as error:
-        raise IntegrityError(f"{where}: not a manifest: {error}. {mend(where.parent)}") from None
+        raise IntegrityError(f"{where}: not a manifest: {error}. {remedy}") from None
     if version != FORMAT_VERSION:
         raise FormatVersionError(
             f"{where}: format version {version}, this package reads {FORMAT_VERSION}; "
@@ -272,7 +273,7 @@ def parse_manifest(data: bytes, where: Path) -> Manifest:
     except ValidationError as error:
         fault = error.errors()[0]
         place = ".".join(str(part) for part in fault["loc"]) or "whole"
-        raise IntegrityError(f"{where}: {place}: {fault['msg']}. {mend(where.parent)}") from None
+        raise IntegrityError(f"{where}: {place}: {fault['msg']}. {remedy}") from None
 
 
 def mend(store: Path) -> str:

@@ -3,12 +3,11 @@
 import contextlib
 import hashlib
 import itertools
-import mmap
 import os
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import google_crc32c
 import numpy as np
@@ -19,6 +18,7 @@ from lamofcbench.atomic import canonical_json
 from lamofcbench.errors import IntegrityError
 from lamofcbench.layout import ArrayLayout
 from lamofcbench.manifest import FORMAT_VERSION, FileEntry
+from lamofcbench.store.source import FileBytes
 
 __all__ = ["BLOSC_BLOCKSIZE", "HEADER_BYTES", "ShardFileReader", "ShardFileWriter", "shard_header"]
 
@@ -29,6 +29,7 @@ ABSENT = 2**64 - 1
 BLOSC_BLOCKSIZE = 1 << 20
 
 Array = npt.NDArray[Any]
+Result = TypeVar("Result")
 
 
 def shard_header(config: str, profile: str, path: str, shard: int, request_sha256: str) -> bytes:
@@ -130,45 +131,54 @@ class ShardFileReader:
 
     def __init__(
         self,
-        path: Path,
+        name: Path,
+        data: FileBytes,
+        entry: FileEntry,
         layout: ArrayLayout,
         header: bytes,
         lengths: Sequence[int],
-        num_bytes: int,
-        mend: str,
+        remedy: str,
     ) -> None:
-        """Map a shard file and check all of it that is not a chunk.
+        """Check all of a shard file that is not a chunk.
 
         Args:
-            path: the file.
+            name: the file's, for messages.
+            data: its bytes.
+            entry: the size that the manifest states.
             layout: of its array.
             header: the 64 bytes that it must begin with.
             lengths: per sample, of the ragged axis (1 without one); 0 if skipped.
-            num_bytes: the size that the manifest states.
-            mend: the last sentence of every error's message.
+            remedy: the last sentence of every error's message.
 
         Raises:
-            IntegrityError: missing, of another size, of another shard, or with a damaged index.
+            IntegrityError: of another shard, or with a damaged index.
         """
-        self._path = path
+        self._name = name
+        self._data = data
         self._layout = layout
         self._lengths = lengths
-        self._mend = mend
-        try:
-            with path.open("rb") as file:
-                if (found := os.fstat(file.fileno()).st_size) != num_bytes:
-                    raise self._error(f"{found} bytes, expected {num_bytes}")
-                self._data = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
-        except FileNotFoundError:
-            raise self._error("missing") from None
-        self._check_header(header)
-        self._index = self._read_index()
+        self._remedy = remedy
+        self._end = entry.bytes - 16 * layout.shard[0] * layout.chunks_per_sample - 4
+        if self._end < HEADER_BYTES:
+            raise self._error(f"{entry.bytes} bytes, too few for its index")
+        self._index = self._again(self._open, header, entry.bytes)
+
+    def _again(self, read: Callable[..., Result], *arguments: Any) -> Result:
+        """Do it once more if a check fails where a second reading may give other bytes."""
+        if self._data.fleeting:
+            with contextlib.suppress(IntegrityError):
+                return read(*arguments)
+        return read(*arguments)
+
+    def _open(self, header: bytes, num_bytes: int) -> npt.NDArray[np.uint64]:
+        head, tail = self._data.read((0, HEADER_BYTES), (self._end, num_bytes))
+        self._check_header(header, bytes(head))
+        return self._read_index(tail)
 
     def _error(self, what: str) -> IntegrityError:
-        return IntegrityError(f"{self._path}: {what}. {self._mend}")
+        return IntegrityError(f"{self._name}: {what}. {self._remedy}")
 
-    def _check_header(self, header: bytes) -> None:
-        found = bytes(self._data[:HEADER_BYTES])
+    def _check_header(self, header: bytes, found: bytes) -> None:
         if found == header:
             return
         if found[:8] != MAGIC:
@@ -178,13 +188,10 @@ class ShardFileReader:
             raise self._error(f"format version {version}, expected {FORMAT_VERSION}")
         raise self._error("its header belongs to another shard, array, request or archive")
 
-    def _read_index(self) -> npt.NDArray[np.uint64]:
+    def _read_index(self, tail: memoryview) -> npt.NDArray[np.uint64]:
         layout = self._layout
-        size = 16 * layout.shard[0] * layout.chunks_per_sample
-        raw = self._data[-size - 4 : -4]
-        if len(raw) != size or google_crc32c.value(bytes(raw)) != int.from_bytes(
-            self._data[-4:], "little"
-        ):
+        raw = bytes(tail[:-4])
+        if google_crc32c.value(raw) != int.from_bytes(tail[-4:], "little"):
             raise self._error("the checksum of its index does not match")
         index = np.frombuffer(raw, "<u8").reshape(layout.shard[0], -1, 2)
         expected = np.zeros(index.shape[:2], bool)
@@ -197,7 +204,7 @@ class ShardFileReader:
             raise self._error(f"chunk {chunk} of its sample {slot} {what}")
         used = index[there]
         ends = np.concatenate([[HEADER_BYTES], used.sum(axis=1)])
-        if (used[:, 0] != ends[:-1]).any() or ends[-1] != len(self._data) - size - 4:
+        if (used[:, 0] != ends[:-1]).any() or ends[-1] != self._end:
             raise self._error("its chunks do not follow one another without holes")
         return index
 
@@ -214,19 +221,29 @@ class ShardFileReader:
         Raises:
             IntegrityError: a chunk fails its checksum or does not decode.
         """
+        return self._again(self._read, slot, shape)
+
+    def _read(self, slot: int, shape: tuple[int, ...]) -> Array:
         layout = self._layout
         out = np.empty(shape, layout.storage)
         rows = layout.chunk[1 + layout.row_index]
         present = layout.present(self._lengths[slot])
+        spans: list[list[int]] = self._index[slot].tolist()
+        # A sample's chunks follow one another, so one range holds them all.
+        used = [span for span, keep in zip(spans, present, strict=True) if keep]
+        if not used:
+            return out
+        base = used[0][0]
+        (data,) = self._data.read((base, sum(used[-1])))
         for chunk, (lead, start) in enumerate(_slots(layout)):
             if present[chunk]:
-                self._decode(slot, chunk, out[lead][start : start + rows], rows)
+                offset, count = spans[chunk]
+                body = data[offset - base : offset - base + count]
+                self._decode(slot, chunk, body, out[lead][start : start + rows], rows)
         return out
 
-    def _decode(self, slot: int, chunk: int, block: Array, rows: int) -> None:
-        offset, count = (int(v) for v in self._index[slot, chunk])
-        body = self._data[offset : offset + count - 4]
-        stated = int.from_bytes(self._data[offset + count - 4 : offset + count], "little")
+    def _decode(self, slot: int, chunk: int, data: memoryview, block: Array, rows: int) -> None:
+        body, stated = data[:-4], int.from_bytes(data[-4:], "little")
         if google_crc32c.value(bytes(body)) != stated:
             raise self._error(f"chunk {chunk} of its sample {slot} fails its checksum")
         whole = len(block) == rows

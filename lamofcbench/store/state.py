@@ -37,6 +37,16 @@ class StoreState:
         """Whether the store is finished."""
         return isinstance(self.draft, Manifest)
 
+    def readable(self, row: int) -> bool:
+        """Whether a sample is recorded and was not skipped."""
+        entry = self.shards.get(row // self.draft.samples_per_shard)
+        return entry is not None and row not in entry.skipped
+
+    def sample_id(self, row: int) -> str:
+        """A sample's id."""
+        shard, slot = divmod(row, self.draft.samples_per_shard)
+        return self.shards[shard].samples[slot]
+
     def lengths(self, row: int) -> dict[str, int]:
         """Length per ragged axis of one sample; 0 if it was skipped."""
         shard, slot = divmod(row, self.draft.samples_per_shard)

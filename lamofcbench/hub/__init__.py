@@ -1,0 +1,1 @@
+"""The Hugging Face Hub: publishing archives, and fetching parts of them."""

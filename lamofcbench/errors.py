@@ -57,12 +57,12 @@ class IntegrityError(LamofcError, OSError):
     """A file is missing, cut short, altered or contradicts another one."""
 
 
+class HubError(LamofcError, OSError):
+    """The Hub cannot be reached, refuses, or has no such repository or revision."""
+
+
 class BitstreamError(LamofcError, ValueError):
     """A bitstream is cut, altered, of another version, or claims what cannot be."""
-
-
-class HubError(LamofcError, ConnectionError):
-    """The Hub cannot be reached, refuses, or keeps sending what was not asked for."""
 
 
 class FormatVersionError(LamofcError, ValueError):

@@ -9,6 +9,7 @@ import email.utils
 import os
 import random
 import re
+import threading
 import time
 import urllib.parse
 import weakref
@@ -39,6 +40,18 @@ PASSING = {408, 425, 429, 500, 502, 503, 504}
 
 Range = tuple[int, int]
 Result = TypeVar("Result")
+
+_lock = threading.Lock()
+# Of the process that this one was forked from: closing them could wait for its locks for ever.
+_inherited: list["_Connections"] = []
+
+
+def _renew_lock() -> None:
+    global _lock
+    _lock = threading.Lock()
+
+
+os.register_at_fork(after_in_child=_renew_lock)
 
 
 class MissingFile(Exception):
@@ -111,7 +124,7 @@ class _Answer:
     total: int
 
 
-@dataclass
+@dataclass(eq=False)
 class _Connections:
     """What belongs to one process: a pool of connections, the token, where files were found."""
 
@@ -145,17 +158,31 @@ class RangeClient:
 
     @property
     def _connections(self) -> _Connections:
-        if self._own is None or self._own.pid != os.getpid():
-            from huggingface_hub import constants, get_token
+        with _lock:
+            if self._own is not None and self._own.pid != os.getpid():
+                _inherited.append(self._own)
+                self._own = None
+            if self._own is None:
+                self._own = self._connect()
+            return self._own
 
-            if constants.is_offline_mode():
-                raise HubError(f"{self.repo}: HF_HUB_OFFLINE is set, so nothing can be streamed")
-            limits = httpx.Limits(max_connections=CONNECTIONS)
-            timeout = httpx.Timeout(30.0, pool=None)
-            client = httpx.Client(limits=limits, timeout=timeout, follow_redirects=False)
-            self._own = _Connections(os.getpid(), client, get_token())
-            weakref.finalize(self._own, client.close)
-        return self._own
+    def _connect(self) -> _Connections:
+        from huggingface_hub import constants, get_token
+
+        if constants.is_offline_mode():
+            raise HubError(f"{self.repo}: HF_HUB_OFFLINE is set, so nothing can be streamed")
+        token = get_token()
+        if token is not None and re.fullmatch(r"[!-~]+", token) is None:
+            # What HTTP can't carry would be quoted in its error.
+            raise HubError("the token for the Hub is malformed; run `hf auth login`")
+        client = httpx.Client(
+            limits=httpx.Limits(max_connections=CONNECTIONS),
+            timeout=httpx.Timeout(30.0, pool=None),
+            follow_redirects=False,
+        )
+        own = _Connections(os.getpid(), client, token)
+        weakref.finalize(own, _close, client, own.pid)
+        return own
 
     def read(self, path: str, revision: str, limit: int) -> tuple[bytes, str]:
         """Read a whole file.
@@ -268,13 +295,15 @@ class RangeClient:
                 if status in (301, 302, 303, 307, 308):
                     place = response.headers.get("Location", "")
                     url = urllib.parse.urljoin(url, place)
-                    if not place or urllib.parse.urlsplit(url).scheme not in ("http", "https"):
-                        raise Mistaken("a redirect to nowhere")
+                    secure = first.startswith("https:")
+                    if not place or not url.startswith("https:" if secure else ("https:", "http:")):
+                        raise Mistaken("a redirect to nowhere, or to an insecure place")
                     continue
                 if status >= 400:
-                    if known:
+                    if _origin(url) != _origin(self.endpoint):
+                        # Its signature has run out; the Hub gives a new one.
                         own.found.pop(first, None)
-                        raise Mistaken(f"a stale redirect (HTTP {status})", 0)
+                        raise Mistaken(f"HTTP {status} after a redirect", 0 if known else None)
                     if status in PASSING:
                         raise Mistaken(f"HTTP {status}", _pause(response))
                     raise self._refusal(path, revision, response)
@@ -303,6 +332,11 @@ class RangeClient:
                 "If it is private, run `hf auth login` or set HF_TOKEN"
             )
         return HubError(f"{self._name(path)}: HTTP {response.status_code} {code}".rstrip())
+
+
+def _close(client: httpx.Client, pid: int) -> None:
+    if pid == os.getpid():
+        client.close()
 
 
 def _is_commit(revision: str) -> bool:

@@ -16,6 +16,8 @@ __all__ = ["Lanes", "Once"]
 Thing = TypeVar("Thing")
 Result = TypeVar("Result")
 
+_inherited: list[ThreadPoolExecutor] = []
+
 
 class Lanes:
     """A pool of threads, made when first needed.
@@ -32,6 +34,9 @@ class Lanes:
     @property
     def _threads(self) -> ThreadPoolExecutor:
         if self._pool is None or self._pid != os.getpid():
+            # Threads do not survive a fork; what is left of their pool may hold locks for ever.
+            if self._pool is not None:
+                _inherited.append(self._pool)
             self._pool, self._pid = ThreadPoolExecutor(self._count, "lamofcbench"), os.getpid()
         return self._pool
 

@@ -184,13 +184,13 @@ def open_shard(
     lengths = entry.lengths[layout.ragged_axis] if layout.ragged_axis else [1] * len(entry.samples)
     return ShardFileReader(
         state.store / name,
-        source.open(name, state.files[name]),
-        state.files[name],
         layout,
         shard_header(draft.config, draft.profile, path, shard, draft.request_sha256),
         [
             0 if row in entry.skipped else length
             for row, length in zip(draft.shard_rows(shard), lengths, strict=True)
         ],
+        state.files[name].bytes,
         source.remedy,
+        source.open(name, state.files[name]),
     )

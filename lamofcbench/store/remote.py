@@ -1,9 +1,9 @@
 """A published store, read in ranges: the manifest first, of the rest no more than is used."""
 
 import mmap
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -13,7 +13,7 @@ from lamofcbench.errors import IntegrityError
 from lamofcbench.layout import build_layouts
 from lamofcbench.manifest import MANIFEST, FileEntry, Manifest, parse_manifest
 from lamofcbench.store.lanes import Once
-from lamofcbench.store.source import ByteSource, FileBytes
+from lamofcbench.store.source import ByteSource, FileBytes, checked
 from lamofcbench.store.state import StoreState
 from lamofcbench.store.tables import length_column, table_path
 
@@ -23,8 +23,6 @@ __all__ = ["RemoteSource", "load_published"]
 SMALL_TABLE = 8192
 MAX_TABLE = 1 << 30
 MAGIC = b"PAR1"
-
-Result = TypeVar("Result")
 
 
 class RemoteSource(ByteSource, Protocol):
@@ -95,7 +93,7 @@ class _Rows(dict[int, dict[str, Any]]):
             raise IntegrityError(f"{name}: not in the manifest. {self._source.remedy}")
         file = self._source.open(path, entry)
         count = len(self._manifest.split_rows(split))
-        return _again(file, lambda: _Table(name, file, entry, count, remedy=self._source.remedy))
+        return checked(file, lambda: _Table(name, file, entry, count, remedy=self._source.remedy))
 
     def _load(self, split: str, table: "_Table", group: int) -> dict[int, dict[str, Any]]:
         start = self._manifest.split_rows(split).start
@@ -108,7 +106,7 @@ class _Rows(dict[int, dict[str, Any]]):
                     raise table.error(f"sample {row}: {fault}")
             return dict(enumerate(rows, first))
 
-        return _again(table.file, load)
+        return checked(table.file, load)
 
     def _fault(self, row: int, values: Mapping[str, Any]) -> str:
         """How a row of a table contradicts the manifest; nothing if it doesn't."""
@@ -200,13 +198,3 @@ class _Table:
 
 def _line(error: Exception) -> str:
     return str(error).partition("\n")[0]
-
-
-def _again(file: FileBytes, read: Callable[[], Result]) -> Result:
-    """Do it once more if a check fails where a second reading may give other bytes."""
-    if file.fleeting:
-        try:
-            return read()
-        except IntegrityError:
-            pass
-    return read()

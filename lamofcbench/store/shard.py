@@ -5,9 +5,9 @@ import hashlib
 import itertools
 import os
 import struct
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import google_crc32c
 import numpy as np
@@ -18,7 +18,7 @@ from lamofcbench.atomic import canonical_json
 from lamofcbench.errors import IntegrityError
 from lamofcbench.layout import ArrayLayout
 from lamofcbench.manifest import FORMAT_VERSION, FileEntry
-from lamofcbench.store.source import FileBytes
+from lamofcbench.store.source import FileBytes, checked, map_file
 
 __all__ = ["BLOSC_BLOCKSIZE", "HEADER_BYTES", "ShardFileReader", "ShardFileWriter", "shard_header"]
 
@@ -29,7 +29,6 @@ ABSENT = 2**64 - 1
 BLOSC_BLOCKSIZE = 1 << 20
 
 Array = npt.NDArray[Any]
-Result = TypeVar("Result")
 
 
 def shard_header(config: str, profile: str, path: str, shard: int, request_sha256: str) -> bytes:
@@ -131,44 +130,37 @@ class ShardFileReader:
 
     def __init__(
         self,
-        name: Path,
-        data: FileBytes,
-        entry: FileEntry,
+        path: Path,
         layout: ArrayLayout,
         header: bytes,
         lengths: Sequence[int],
-        remedy: str,
+        num_bytes: int,
+        mend: str,
+        data: FileBytes | None = None,
     ) -> None:
         """Check all of a shard file that is not a chunk.
 
         Args:
-            name: the file's, for messages.
-            data: its bytes.
-            entry: the size that the manifest states.
+            path: the file, or its name elsewhere.
             layout: of its array.
             header: the 64 bytes that it must begin with.
             lengths: per sample, of the ragged axis (1 without one); 0 if skipped.
-            remedy: the last sentence of every error's message.
+            num_bytes: the size that the manifest states.
+            mend: the last sentence of every error's message.
+            data: the file's bytes; by default it is mapped.
 
         Raises:
-            IntegrityError: of another shard, or with a damaged index.
+            IntegrityError: missing, of another size, of another shard, or with a damaged index.
         """
-        self._name = name
-        self._data = data
+        self._path = path
         self._layout = layout
         self._lengths = lengths
-        self._remedy = remedy
-        self._end = entry.bytes - 16 * layout.shard[0] * layout.chunks_per_sample - 4
+        self._mend = mend
+        self._data = map_file(path, num_bytes, mend) if data is None else data
+        self._end = num_bytes - 16 * layout.shard[0] * layout.chunks_per_sample - 4
         if self._end < HEADER_BYTES:
-            raise self._error(f"{entry.bytes} bytes, too few for its index")
-        self._index = self._again(self._open, header, entry.bytes)
-
-    def _again(self, read: Callable[..., Result], *arguments: Any) -> Result:
-        """Do it once more if a check fails where a second reading may give other bytes."""
-        if self._data.fleeting:
-            with contextlib.suppress(IntegrityError):
-                return read(*arguments)
-        return read(*arguments)
+            raise self._error(f"{num_bytes} bytes, too few for its index")
+        self._index = checked(self._data, lambda: self._open(header, num_bytes))
 
     def _open(self, header: bytes, num_bytes: int) -> npt.NDArray[np.uint64]:
         head, tail = self._data.read((0, HEADER_BYTES), (self._end, num_bytes))
@@ -176,7 +168,7 @@ class ShardFileReader:
         return self._read_index(tail)
 
     def _error(self, what: str) -> IntegrityError:
-        return IntegrityError(f"{self._name}: {what}. {self._remedy}")
+        return IntegrityError(f"{self._path}: {what}. {self._mend}")
 
     def _check_header(self, header: bytes, found: bytes) -> None:
         if found == header:
@@ -221,7 +213,7 @@ class ShardFileReader:
         Raises:
             IntegrityError: a chunk fails its checksum or does not decode.
         """
-        return self._again(self._read, slot, shape)
+        return checked(self._data, lambda: self._read(slot, shape))
 
     def _read(self, slot: int, shape: tuple[int, ...]) -> Array:
         layout = self._layout

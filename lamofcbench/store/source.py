@@ -1,17 +1,21 @@
 """Where a store's bytes come from: files in memory maps, or whatever hands out ranges."""
 
+import contextlib
 import mmap
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from lamofcbench.errors import IntegrityError
 from lamofcbench.manifest import FileEntry, mend
 
-__all__ = ["ByteSource", "FileBytes", "LocalFolder"]
+__all__ = ["ByteSource", "FileBytes", "LocalFolder", "checked", "map_file"]
+
+TRIES = 3
 
 Range = tuple[int, int]
+Result = TypeVar("Result")
 
 
 class FileBytes(Protocol):
@@ -19,10 +23,22 @@ class FileBytes(Protocol):
 
     @property
     def fleeting(self) -> bool:
-        """Whether reading again may give other bytes, so that a failed check is worth a retry."""
+        """Whether reading again may give other bytes; see `checked`."""
 
     def read(self, *ranges: Range) -> Sequence[memoryview]:
         """Read ranges ``(start, stop)`` in bytes, all within the file; one view for each."""
+
+
+def checked(data: FileBytes, read: Callable[[], Result]) -> Result:
+    """Read something and check it, again if reading again may give other bytes.
+
+    Raises:
+        IntegrityError: the check failed, and did so each time.
+    """
+    for _ in range(TRIES - 1 if data.fleeting else 0):
+        with contextlib.suppress(IntegrityError):
+            return read()
+    return read()
 
 
 class ByteSource(Protocol):
@@ -60,6 +76,20 @@ class _Mapped:
         return [self._data[start:stop] for start, stop in ranges]
 
 
+def map_file(name: Path, num_bytes: int, remedy: str) -> FileBytes:
+    """Map a file on disk; see `ByteSource.open` for what is raised."""
+    try:
+        with name.open("rb") as file:
+            if (found := os.fstat(file.fileno()).st_size) != num_bytes:
+                raise IntegrityError(f"{name}: {found} bytes, expected {num_bytes}. {remedy}")
+            return _Mapped(memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)))
+    except FileNotFoundError:
+        raise IntegrityError(f"{name}: missing. {remedy}") from None
+    except ValueError:
+        # An empty file can't be mapped.
+        raise IntegrityError(f"{name}: empty. {remedy}") from None
+
+
 class LocalFolder:
     """A store on disk; files are mapped, not read."""
 
@@ -74,16 +104,4 @@ class LocalFolder:
 
     def open(self, path: str, entry: FileEntry) -> FileBytes:
         """Map a file; see `ByteSource.open`."""
-        name = self.store / path
-        try:
-            with name.open("rb") as file:
-                if (found := os.fstat(file.fileno()).st_size) != entry.bytes:
-                    raise IntegrityError(
-                        f"{name}: {found} bytes, expected {entry.bytes}. {self.remedy}"
-                    )
-                return _Mapped(memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)))
-        except FileNotFoundError:
-            raise IntegrityError(f"{name}: missing. {self.remedy}") from None
-        except ValueError:
-            # An empty file can't be mapped.
-            raise IntegrityError(f"{name}: empty. {self.remedy}") from None
+        return map_file(self.store / path, entry.bytes, self.remedy)

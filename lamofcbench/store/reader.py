@@ -1,5 +1,6 @@
 """Reading a store: samples by row, tensors by name, nothing but what is asked for."""
 
+import contextlib
 import math
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -24,6 +25,8 @@ MAX_OPEN_SHARDS = 512
 TENSORS_AT_ONCE = 16
 SAMPLES_AHEAD = 8
 BYTES_AHEAD = 256 << 20
+# Small samples that follow one another in a shard are fetched together, up to so many bytes.
+BYTES_TOGETHER = 1 << 20
 
 Result = TypeVar("Result")
 
@@ -142,7 +145,35 @@ class StoreReader:
                 for layout in layouts
             )
 
-        return self._samples.ahead(make, rows, weigh, BYTES_AHEAD)
+        runs = self._runs(rows, weigh)
+
+        def make_run(run: Sequence[int]) -> list[Result]:
+            if len(run) == 1:
+                return [make(run[0])]
+            with contextlib.ExitStack() as stack:
+                self._tensors.map(lambda path: stack.enter_context(self._hold(path, run)), paths)
+                return [make(row) for row in run]
+
+        made = self._samples.ahead(make_run, runs, lambda run: sum(map(weigh, run)), BYTES_AHEAD)
+        return (result for results in made for result in results)
+
+    def _runs(self, rows: Sequence[int], weigh: Callable[[int], int]) -> list[list[int]]:
+        """Cut rows where they don't follow one another in a shard, or take too many bytes."""
+        step = self.state.draft.samples_per_shard
+        runs: list[list[int]] = []
+        held = 0
+        for row in rows:
+            held += weigh(row)
+            if runs and runs[-1][-1] == row - 1 and row % step and held <= BYTES_TOGETHER:
+                runs[-1].append(row)
+            else:
+                runs.append([row])
+                held = weigh(row)
+        return runs
+
+    def _hold(self, path: str, run: Sequence[int]) -> contextlib.AbstractContextManager[None]:
+        shard, slot = divmod(run[0], self.state.draft.samples_per_shard)
+        return self._open(path, shard).holding(slot, slot + len(run))
 
     def _open(self, path: str, shard: int) -> ShardFileReader:
         if self.remote is not None:

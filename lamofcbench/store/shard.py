@@ -157,6 +157,7 @@ class ShardFileReader:
         self._lengths = lengths
         self._mend = mend
         self._data = map_file(path, num_bytes, mend) if data is None else data
+        self._held: list[tuple[int, memoryview]] = []
         self._end = num_bytes - 16 * layout.shard[0] * layout.chunks_per_sample - 4
         if self._end < HEADER_BYTES:
             raise self._error(f"{num_bytes} bytes, too few for its index")
@@ -213,9 +214,34 @@ class ShardFileReader:
         Raises:
             IntegrityError: a chunk fails its checksum or does not decode.
         """
+        for start, held in tuple(self._held):
+            if (span := self._span(slot, slot + 1)) and start <= span[0] < start + len(held):
+                # If it fails its checksum, it is read again like any other.
+                with contextlib.suppress(IntegrityError):
+                    return self._read(slot, shape, held[span[0] - start : span[1] - start])
         return checked(self._data, lambda: self._read(slot, shape))
 
-    def _read(self, slot: int, shape: tuple[int, ...]) -> Array:
+    @contextlib.contextmanager
+    def holding(self, first: int, last: int) -> Iterator[None]:
+        """Fetch samples ``first`` to ``last - 1`` at once, and keep their bytes in the context."""
+        if (span := self._span(first, last)) is None:
+            yield
+            return
+        (data,) = self._data.read(span)
+        held = span[0], data
+        self._held.append(held)
+        try:
+            yield
+        finally:
+            self._held.remove(held)
+
+    def _span(self, first: int, last: int) -> tuple[int, int] | None:
+        """Where the chunks of some samples lie, which follow one another; None without any."""
+        spans = self._index[first:last].reshape(-1, 2)
+        spans = spans[spans[:, 0] != ABSENT]
+        return (int(spans[0, 0]), int(spans[-1].sum())) if len(spans) else None
+
+    def _read(self, slot: int, shape: tuple[int, ...], held: memoryview | None = None) -> Array:
         layout = self._layout
         out = np.empty(shape, layout.storage)
         rows = layout.chunk[1 + layout.row_index]
@@ -226,7 +252,7 @@ class ShardFileReader:
         if not used:
             return out
         base = used[0][0]
-        (data,) = self._data.read((base, sum(used[-1])))
+        data = self._data.read((base, sum(used[-1])))[0] if held is None else held
         for chunk, (lead, start) in enumerate(_slots(layout)):
             if present[chunk]:
                 offset, count = spans[chunk]

@@ -341,6 +341,26 @@ def test_the_next_samples_come_meanwhile(
     assert took[0] < 0.7 * took[1]
 
 
+def test_neighbours_come_together(hub: LocalHub, small: Path) -> None:
+    found, local = stream(), load_dataset(small, stores.CONFIG)
+    assert same_items(found, local)
+    hub.reset()
+    # 19 samples: one, then what was skipped, then the rest of that shard, then of the next.
+    assert same_items(found, local)
+    assert len(hub.seen("GET", "layer.0.k_cache")) == 3
+    hub.reset()
+    assert same_items([found[at] for at in range(len(found))], local)
+    assert len(hub.seen("GET", "layer.0.k_cache")) == 19
+
+
+def test_a_neighbour_that_comes_damaged_is_read_alone(hub: LocalHub, small: Path) -> None:
+    found, local = stream(split="train"), load_dataset(small, stores.CONFIG, split="train")
+    assert same_items([found[0], found[-1]], [local[0], local[-1]])
+    hub.faults.append(Fault("corrupt", "layer.0.k_cache/c/1"))
+    assert same_items(found, local)
+    assert hub.faults[0].hits > 1
+
+
 # Whatever goes wrong on the way
 
 

@@ -41,9 +41,9 @@ def utilities() -> Any:
 
 def endpoint() -> str:
     """The Hub's address: ``$HF_ENDPOINT``, else the public one."""
-    import huggingface_hub
+    from huggingface_hub import constants
 
-    return (os.environ.get("HF_ENDPOINT") or huggingface_hub.constants.ENDPOINT).rstrip("/")
+    return (os.environ.get("HF_ENDPOINT") or constants.ENDPOINT).rstrip("/")
 
 
 def _token() -> str | None:

@@ -26,7 +26,6 @@ SECONDS = 30.0
 """How long a connection may stay silent."""
 WRONG = 3
 """How often a file may arrive with a wrong hash."""
-PIECE = 1 << 20
 
 
 def file_url(repo: str, revision: str, path: str) -> str:
@@ -134,31 +133,31 @@ def download(
     failed, wrong = 0, 0
     while True:
         have = target.stat().st_size
-        if have > entry.bytes:
-            target.write_bytes(b"")
-            continue
+        asked, failure, other = None, None, have > entry.bytes
         if have == entry.bytes:
             if sha256_file(target) == entry.sha256:
                 return
+            other = True
+        elif not other:
+            try:
+                asked, failure, other = _fetch(repo, commit, path, entry, target, have, progress)
+            except (HubError, IntegrityError):
+                raise
+            except Exception as error:
+                if not is_passing(error):
+                    raise
+                failure = explain(what, error)
+        got = target.stat().st_size
+        if other:
             wrong += 1
+            progress(-got)
             target.write_bytes(b"")
-            progress(-have)
             if wrong == WRONG:
                 raise IntegrityError(
                     f"{what}: its sha256 is not the manifest's. Pull another revision, or publish "
                     "it again with lamofcbench push"
                 )
             continue
-        asked, failure = None, None
-        try:
-            asked, failure = _fetch(repo, commit, path, entry, target, have, progress)
-        except (HubError, IntegrityError):
-            raise
-        except Exception as error:
-            if not is_passing(error):
-                raise
-            failure = explain(what, error)
-        got = target.stat().st_size
         failed = 0 if got > have else failed + 1
         if failed == ATTEMPTS:
             raise failure or HubError(
@@ -177,13 +176,20 @@ def _fetch(
     target: Path,
     have: int,
     progress: Callable[[int], object],
-) -> tuple[float | None, HubError | None]:
-    """One request, appended to what is there; what the Hub asked to wait, and why it failed."""
+) -> tuple[float | None, HubError | None, bool]:
+    """One request, appended to what is there.
+
+    Returns:
+        Seconds that the Hub asks to wait, why it failed, and whether this cannot be the file.
+    """
     what = f"{repo} at {commit}: {path}"
     more = {"Range": f"bytes={have}-"} if have else {}
     with _stream(file_url(repo, commit, path), more) as response:
         if response.status_code in PASSING:
-            return _asked(response), _refused(what, response)
+            return _asked(response), _refused(what, response), False
+        if response.status_code == 416:
+            # It ends before it should.
+            return None, None, True
         if response.headers.get("X-Error-Code") == "EntryNotFound":
             raise IntegrityError(
                 f"{what}: the manifest names it, but it is not there: this revision was not "
@@ -191,21 +197,19 @@ def _fetch(
             )
         resumed = have and response.headers.get("Content-Range", "").startswith(f"bytes {have}-")
         if response.status_code == 206 and not resumed:
-            return None, HubError(f"{what}: answered with another range than asked for")
+            return None, HubError(f"{what}: answered with another range than asked for"), False
         if response.status_code not in (200, 206):
             raise _refused(what, response)
         if not resumed:
             progress(-have)
             have = 0
         with target.open("ab" if resumed else "wb") as file:
-            for piece in response.iter_bytes(PIECE):
+            for piece in response.iter_bytes():
                 have += len(piece)
-                if have > entry.bytes:
-                    file.truncate(0)
-                    progress(len(piece) - have)
-                    return None, HubError(f"{what}: longer than its {entry.bytes} bytes")
                 file.write(piece)
                 progress(len(piece))
+                if have > entry.bytes:
+                    return None, None, True
             file.flush()
             os.fsync(file.fileno())
-    return None, None
+    return None, None, False

@@ -66,7 +66,7 @@ def push(
 
     from lamofcbench.hub.client import utilities
     from lamofcbench.hub.locks import Lock, write_lock
-    from lamofcbench.hub.plan import largest_folder, open_local, plan_push
+    from lamofcbench.hub.plan import ADVISED_BYTES, largest_folder, open_local, plan_push
     from lamofcbench.hub.push import compare
     from lamofcbench.hub.push import push as publish
     from lamofcbench.store.verify import verify_store
@@ -94,6 +94,8 @@ def push(
         click.echo(f"{repo}: {', '.join(report['configs'])}")
         click.echo(f"  files    {report['files']}, {bytes_text(plan.bytes)}")
         click.echo(f"  largest  {bytes_text(report['largest_file'])}; {place}: {entries} entries")
+        if report["largest_file"] > ADVISED_BYTES:
+            click.echo(f"  note     the Hub advises files below {bytes_text(ADVISED_BYTES)}")
         click.echo(f"  send     {len(missing)} files, {bytes_text(report['missing_bytes'])}")
         click.echo(f"  tag      {plan.tag}")
     if not dry_run:

@@ -28,6 +28,7 @@ __all__ = [
 ATTEMPTS = 6
 FIRST_WAIT = 0.5
 LONGEST_WAIT = 60.0
+LONGEST_ASKED = 300.0
 PASSING = (408, 425, 429, 500, 502, 503, 504)
 """Answers that another try may change."""
 
@@ -83,6 +84,8 @@ def _status(error: BaseException) -> int | None:
 def _is_network(error: BaseException) -> bool:
     # Not imported: which HTTP library the client uses is its own affair.
     names = {base.__name__ for base in type(error).__mro__}
+    if "OfflineModeIsEnabled" in names:
+        return False
     return bool(names & {"TransportError", "ConnectionError", "TimeoutError", "IncompleteRead"})
 
 
@@ -110,8 +113,10 @@ def backoff(attempt: int, asked: float | None = None) -> None:
         attempt: how many tries have failed, from 1.
         asked: seconds that the Hub asked for.
     """
-    waiting = FIRST_WAIT * 2 ** (attempt - 1) if asked is None else asked
-    time.sleep(min(max(waiting, 0.0), LONGEST_WAIT))
+    if asked is None:
+        time.sleep(min(FIRST_WAIT * 2 ** (attempt - 1), LONGEST_WAIT))
+    else:
+        time.sleep(min(max(asked, 0.0), LONGEST_ASKED))
 
 
 def explain(what: str, error: BaseException) -> HubError:

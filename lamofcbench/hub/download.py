@@ -57,6 +57,16 @@ def _refused(what: str, response: Any) -> HubError:
     return HubError(f"{what}: {endpoint()} answers {response.status_code}")
 
 
+def _explained(what: str, error: Exception) -> HubError:
+    """A failure that another try may mend; anything else is raised."""
+    if is_passing(error):
+        return explain(what, error)
+    if isinstance(error, OSError):
+        # No room, no right to write, or told to stay offline.
+        raise explain(what, error) from None
+    raise error
+
+
 def read_small(repo: str, revision: str, path: str, limit: int) -> tuple[bytes, str] | None:
     """Read a file into memory.
 
@@ -97,9 +107,7 @@ def read_small(repo: str, revision: str, path: str, limit: int) -> tuple[bytes, 
         except HubError:
             raise
         except Exception as error:
-            if not is_passing(error):
-                raise
-            failure = explain(what, error)
+            failure = _explained(what, error)
         if attempt < ATTEMPTS:
             backoff(attempt, asked)
     raise failure
@@ -144,9 +152,7 @@ def download(
             except (HubError, IntegrityError):
                 raise
             except Exception as error:
-                if not is_passing(error):
-                    raise
-                failure = explain(what, error)
+                failure = _explained(what, error)
         got = target.stat().st_size
         if other:
             wrong += 1

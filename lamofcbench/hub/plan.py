@@ -17,9 +17,12 @@ from lamofcbench.manifest import (
 )
 
 __all__ = [
+    "ADVISED_BYTES",
     "CARD",
     "LocalStore",
     "PushPlan",
+    "RemoteFile",
+    "changed",
     "largest_folder",
     "open_local",
     "plan_push",

@@ -105,7 +105,7 @@ def plan_pull(
     }
     left = 0
     for entry in missing.values():
-        with contextlib.suppress(FileNotFoundError):
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
             left += min(_temporary(store, entry).stat().st_size, entry.bytes)
     return PullPlan(
         remote,
@@ -121,7 +121,7 @@ def _is_there(path: Path, entry: FileEntry, trusted: bool) -> bool:
     """Whether a file is in place; what a finished pull brought was hashed then."""
     try:
         same = path.stat().st_size == entry.bytes
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return False
     return same and (trusted or sha256_file(path) == entry.sha256)
 
@@ -151,7 +151,10 @@ def pull(plan: PullPlan, progress: Callable[[int], object] = lambda count: None)
     if _is_done(plan):
         shutil.rmtree(store / PULLING, ignore_errors=True)
         return
-    store.mkdir(parents=True, exist_ok=True)
+    try:
+        store.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise HubError(f"{store}: {error.strerror}. Choose another --archive") from None
     if (free := shutil.disk_usage(store).free) < plan.bytes:
         raise HubError(f"{store}: {plan.bytes} bytes to fetch, and room for {free}. Free some")
     try:

@@ -103,6 +103,13 @@ def push(
     _stage(client, repo, plan, plan.tables, "Publish tables", withdrawn, progress)
     _stage(client, repo, plan, plan.manifests, "Publish manifests", obsolete, progress, last=True)
     commit = _head(client, repo)
+    if commit is None or (
+        wrong := changed(plan.files, plan.archive, _remote(repo, plan.files, commit))
+    ):
+        raise HubError(
+            f"{repo}: {wrong[0] if commit else 'it'} changed while it was being published, so the "
+            "revision was not tagged. Run the same command again"
+        )
     retrying(
         repo,
         lambda: client.create_tag(

@@ -375,6 +375,20 @@ def test_a_mistake_is_one_line(
     assert not target.exists()
 
 
+def test_a_place_that_cannot_be_written_is_one_line(published: LocalHub, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    assert "Choose another --archive" in refused(tmp_path / "file")
+
+
+def test_without_a_network_it_says_so(
+    published: LocalHub, target: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+    said = refused(target)
+    assert "http://127.0.0.1:9 cannot be reached" in said
+    assert not target.exists()
+
+
 def test_load_dataset_fetches_what_the_selection_lacks(
     published: LocalHub, small: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

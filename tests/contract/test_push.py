@@ -14,6 +14,7 @@ import pytest
 from lamofcbench.archive import list_stores
 from lamofcbench.errors import HubError
 from lamofcbench.hub import plan as plans
+from lamofcbench.store.verify import Report
 from tests import stores
 from tests.hub import Fault, LocalHub, Request
 from tests.publishing import REPO, cli, files, one_line, push, same_tree, succeed
@@ -192,6 +193,23 @@ def test_a_tag_never_moves(hub: LocalHub, small: Path, tmp_path: Path) -> None:
     )
     assert "tags never move" in said
     assert push(small, "--tag", "v1")
+
+
+def test_a_revision_that_lacks_something_is_not_tagged(
+    hub: LocalHub, copied: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shard = f"{stores.CONFIG}/tiny/features.zarr/views/c/0/0/0"
+
+    def alter(*_: object, **__: object) -> object:
+        # Between the check of the store and the upload.
+        data = (copied / shard).read_bytes()
+        (copied / shard).write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
+        return Report(copied, [], 0, 0)
+
+    monkeypatch.setattr("lamofcbench.store.verify.verify_store", alter)
+    said = one_line(cli("push", "all", "--repo", REPO, "--archive", copied))
+    assert f"{shard} changed while it was being published" in said
+    assert not hub.refs(REPO)["tags"]
 
 
 def test_only_finished_intact_whole_stores_are_published(

@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from lamofcbench.atomic import compact_json, publish, sha256_bytes, sha256_file, write_bytes
+from lamofcbench.atomic import compact_json, fsync_folder, sha256_bytes, sha256_file, write_bytes
 from lamofcbench.errors import HubError, LockedError, RequestMismatchError
 from lamofcbench.hub.download import download
 from lamofcbench.hub.remote import RemoteStore
@@ -196,6 +196,10 @@ def _fetch(plan: PullPlan, progress: Callable[[int], object]) -> None:
         with guard:
             progress(count)
 
+    def place(temporary: Path, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary.replace(path)
+
     # Files of the same contents share a temporary one, so they are fetched once.
     places: dict[str, list[str]] = {}
     for path, entry in plan.files.items():
@@ -211,9 +215,9 @@ def _fetch(plan: PullPlan, progress: Callable[[int], object]) -> None:
             shutil.copyfile(temporary, copy)
             with copy.open("rb+") as file:
                 os.fsync(file.fileno())
-            publish(copy, store / path)
+            place(copy, store / path)
             counted(entry.bytes)
-        publish(temporary, store / paths[0])
+        place(temporary, store / paths[0])
 
     with ThreadPoolExecutor(CONNECTIONS) as pool:
         jobs = [pool.submit(bring, paths) for paths in places.values()]
@@ -223,3 +227,7 @@ def _fetch(plan: PullPlan, progress: Callable[[int], object]) -> None:
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
+    # Once each, rather than with every file: nothing counts as there before the manifest is.
+    folders = {parent for path in plan.files for parent in (store / path).parents}
+    for folder in sorted(folder for folder in folders if folder.is_relative_to(store)):
+        fsync_folder(folder)

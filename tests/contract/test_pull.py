@@ -24,6 +24,7 @@ from lamofcbench.errors import (
     SelectionError,
     UnknownNameError,
 )
+from lamofcbench.store.lock import RangeLock
 from lamofcbench.store.reader import StoreReader
 from lamofcbench.store.verify import verify_store
 from lamofcbench.store.writer import StoreWriter
@@ -257,6 +258,27 @@ def test_what_was_pulled_is_not_fetched_twice_after_a_cut(
     assert len(ranges) >= 2
     assert all(text.startswith("bytes=") and text != "bytes=0-" for text in ranges)
     assert same_tree(small, target)
+
+
+def test_a_part_stays_whole_while_it_grows(published: LocalHub, small: Path, target: Path) -> None:
+    pull(target, "--shards", "0")
+    published.faults = [Fault("503", "views/c/2/", times=999)]
+    refused(target)
+    # What has arrived of the rest is there, and nobody relies on it.
+    report = verify_store(target / STORE)
+    assert not report.findings
+    assert "shards 1-2 of 3" in report.absent
+    assert len(load_dataset(target, stores.CONFIG, samples="0:9")) > 0
+    published.reset()
+    pull(target)
+    assert same_tree(small, target)
+
+
+def test_two_pulls_into_one_store_take_turns(published: LocalHub, target: Path) -> None:
+    lock = RangeLock(target / STORE / ".pull/lock", 0, 1)
+    assert "another process is pulling into it" in refused(target)
+    lock.release()
+    pull(target)
 
 
 def test_shards_without_a_manifest_are_no_store(published: LocalHub, target: Path) -> None:

@@ -243,7 +243,7 @@ def test_what_the_hub_would_refuse_is_refused_first(
 
 
 def test_every_miniature_there_and_back(real_archive: Path, tmp_path: Path, hub: LocalHub) -> None:
-    hub.verify = False
+    hub.verify = hub.redirect = False
     push(real_archive)
     hub.reset()
     push(real_archive)

@@ -13,7 +13,7 @@ MINIATURES := ssm vit_seg mllm llm t2i alm vit vit_dep
 # How a variable of the command line becomes an option, if it is set.
 option = $(if $($(1)),--$(2) '$($(1))')
 
-.PHONY: help setup extract score bench miniatures shapes test lint format schema clean
+.PHONY: help setup extract publish score bench miniatures shapes test lint format schema clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -50,6 +50,11 @@ bench: $(STAMP) ## run the board into cards/ [SCENARIO=name|all MODE= PROFILE= S
 	for results in cards/*/results.json; do \
 	  $(BIN)/lamofcbench plot $$results --out $$(dirname $$results); done
 	$(BIN)/lamofcbench compare cards/*/results.json --anchor uniform
+
+publish: $(STAMP) ## publish the archive to the Hub: REPO=org/name [SCENARIO=name|all PROFILE= ARCHIVE=]
+	@: $(if $(REPO),,$(error name a repository: make publish REPO=org/name))
+	$(BIN)/lamofcbench push '$(or $(SCENARIO),all)' --repo '$(REPO)' --lock manifests \
+	  $(call option,PROFILE,profile) $(call option,ARCHIVE,archive)
 
 miniatures: $(STAMP) ## train the bundled miniature models again, two at a time
 	$(MAKE) -j2 $(addprefix train-,$(MINIATURES))

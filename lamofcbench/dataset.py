@@ -1,9 +1,7 @@
 """The loader: a torch data set over one config of an archive."""
 
-import fnmatch
 import logging
 import os
-import re
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -11,25 +9,26 @@ from typing import Any
 
 from torch.utils.data import Dataset
 
-from lamofcbench.archive import DEFAULT_ARCHIVE, find_store, list_stores, resolve_archive
+from lamofcbench.archive import DEFAULT_ARCHIVE, find_archive, find_store, list_stores
 from lamofcbench.errors import (
     ArchiveNotFoundError,
     IncompleteArchiveWarning,
+    NotPulledError,
     SelectionError,
     UnknownNameError,
 )
 from lamofcbench.manifest import Draft
-from lamofcbench.sampling import Selection, select_positions
+from lamofcbench.sampling import Selection, select_keys, select_positions
 from lamofcbench.spec import list_configs
+from lamofcbench.store.part import pull_command
 from lamofcbench.store.reader import StoreReader
+from lamofcbench.store.state import StoreState
 from lamofcbench.store.tables import reference_column
 
 __all__ = ["FeatureDataset", "load_dataset"]
 
 logger = logging.getLogger("lamofcbench")
 
-# org/name, as the Hub has it.
-REPO = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*", re.ASCII)
 
 Item = dict[str, Any]
 
@@ -154,7 +153,8 @@ class FeatureDataset(Dataset[Item]):
 
     def __repr__(self) -> str:
         """Say which samples of which store these are."""
-        whole = "" if self._reader.state.complete else ", unfinished"
+        state = self._reader.state
+        whole = "" if state.complete else ", partial" if state.part else ", unfinished"
         return (
             f"FeatureDataset({self.config!r}, profile={self.profile!r}, split={self.split!r}, "
             f"samples={len(self)}, tensors={len(self.keys)}, store={str(self.store)!r}{whole})"
@@ -175,8 +175,10 @@ def load_dataset(
     """Load a config of an archive as a torch data set.
 
     Args:
-        archive: a folder, or ``"lamofcbench"`` for the default archive (see `resolve_archive`);
-            with ``streaming``, ``"org/name"`` on the Hub, too.
+        archive: a folder, ``"org/name"`` on the Hub, or ``"lamofcbench"`` for the default archive
+            (see `find_archive`). What the selection needs of a Hub's archive is kept in the user
+            cache, and fetched first where it is not there, unless
+            it is streamed.
         config: such as ``"vqa-mllm"``.
         profile: ``tiny``, ``full`` or ``x-<slug>``; by default full before x before tiny.
         split: ``test``, ``calibration`` or ``train``.
@@ -194,20 +196,60 @@ def load_dataset(
         ArchiveNotFoundError: there is no archive, or it lacks the config.
         UnknownNameError: no such config, profile, split or tensor; near matches are listed.
         SelectionError: ``samples`` reaches beyond the split.
+        NotPulledError: a sample or tensor is not in this part of a store; the message has the
+            command that fetches it.
+        HubError: what is lacking cannot be fetched.
         IntegrityError: the store is damaged.
-        HubError: the Hub can't be reached, or refuses.
     """
-    if streaming and not Path(archive).is_dir() and REPO.fullmatch(str(archive)):
+    place = find_archive(archive)
+    if tensors is not None:
+        tensors = [tensors] if isinstance(tensors, str) else list(tensors)
+    if samples is not None and not isinstance(samples, str | slice):
+        samples = list(samples)
+    if place.repo is None and revision is not None:
+        raise ArchiveNotFoundError(
+            f"{place.folder} is a folder and has no revisions; leave out revision={revision!r}, "
+            "or name a repository, org/name"
+        )
+    if streaming and place.repo is not None:
         if config is None:
             raise UnknownNameError("config", "", list_configs(), "Name one.")
-        reader = _open_remote(str(archive), config, profile, revision)
-        return _select(reader, config, split, samples, tensors)
-    folder = resolve_archive(archive)
-    if revision is not None:
-        raise ArchiveNotFoundError(
-            f"{folder} is a folder and has no revisions; leave out revision={revision!r}, "
-            "or name a repository, org/name, with streaming=True"
+        reader = _open_remote(place.repo, config, profile, revision)
+    else:
+        if place.repo is not None and config is not None:
+            from lamofcbench.fetch import ensure
+
+            ensure(place.repo, place.folder, config, profile, split, samples, tensors, revision)
+        reader = _open_local(place.folder, config, profile)
+    state = reader.state
+    draft = state.draft
+    if state.part is None and not state.complete:
+        warnings.warn(
+            f"{reader.store} is unfinished: {len(state.shards)} of {draft.shard_count} shards are "
+            "there",
+            IncompleteArchiveWarning,
+            stacklevel=2,
         )
+    wanted = draft.split_rows(split)
+    readable = set(reader.rows(split))
+    chosen = select_positions(samples, len(wanted), f"split {split} of {config}")
+    rows = [wanted[position] for position in chosen]
+    keys = select_keys(tensors, list(draft.keys))
+    if state.part is not None:
+        keys, rows = _here(state, keys, rows, tensors is None, samples is None)
+    rows = [row for row in rows if row in readable]
+    return FeatureDataset(reader.store, split, keys, rows, reader)
+
+
+def _open_remote(repo: str, config: str, profile: str | None, revision: str | None) -> StoreReader:
+    # Here, so that who reads from disk needs no HTTP.
+    from lamofcbench.hub.stream import open_store
+
+    remote = open_store(repo, config, profile, revision)
+    return StoreReader(remote.store, remote)
+
+
+def _open_local(folder: Path, config: str | None, profile: str | None) -> StoreReader:
     stores = list_stores(folder)
     if config is None:
         raise UnknownNameError("config", "", stores or list_configs(), "Name one.")
@@ -219,52 +261,42 @@ def load_dataset(
             store.name,
             ", ".join(stores[config]),
         )
-    reader = StoreReader(store)
-    state = reader.state
-    draft = state.draft
-    if not state.complete:
-        warnings.warn(
-            f"{store} is unfinished: {len(state.shards)} of {draft.shard_count} shards are there",
-            IncompleteArchiveWarning,
-            stacklevel=2,
+    return StoreReader(store)
+
+
+def _here(
+    state: StoreState, keys: list[str], rows: list[int], any_key: bool, any_row: bool
+) -> tuple[list[str], list[int]]:
+    """What a part has of a selection: an error for what was named, a warning for the rest."""
+    store, draft, part = state.store, state.draft, state.part
+    if part is None:
+        return keys, rows
+    asked, samples = list(keys), len(rows)
+
+    def has(row: int, key: str) -> bool:
+        return part.has(key, row // draft.samples_per_shard)
+
+    if any_key:
+        named = [] if any_row else rows
+        keys = [k for k in keys if part.keys.get(k) and all(has(row, k) for row in named)]
+    wanted = sorted({row // draft.samples_per_shard for row in rows})
+    if any_row:
+        rows = [row for row in rows if all(has(row, key) for key in keys)]
+    lacking = [key for key in keys if not all(has(row, key) for row in rows)]
+    if lacking or not keys or not rows:
+        options = [f"--shards {','.join(map(str, wanted))}"] if wanted else []
+        if not any_key:
+            options.append(f"--tensors {','.join(asked)}")
+        what = "" if any_key else f" of {', '.join((lacking or asked)[:4])}"
+        raise NotPulledError(
+            f"{store}: a part of its store, without these samples{what}. To fetch them: "
+            f"{pull_command(store, part.repo, *options)}"
         )
-    return _select(reader, config, split, samples, tensors)
-
-
-def _open_remote(repo: str, config: str, profile: str | None, revision: str | None) -> StoreReader:
-    # Here, so that who reads from disk needs no HTTP.
-    from lamofcbench.hub.stream import open_store
-
-    remote = open_store(repo, config, profile, revision)
-    return StoreReader(remote.store, remote)
-
-
-def _select(
-    reader: StoreReader,
-    config: str,
-    split: str,
-    samples: Selection,
-    tensors: Iterable[str] | None,
-) -> FeatureDataset:
-    draft = reader.state.draft
-    wanted = draft.split_rows(split)
-    readable = set(reader.rows(split))
-    chosen = select_positions(samples, len(wanted), f"split {split} of {config}")
-    rows = [wanted[position] for position in chosen if wanted[position] in readable]
-    keys = _select_keys(tensors, list(draft.keys))
-    return FeatureDataset(reader.store, split, keys, rows, reader)
-
-
-def _select_keys(tensors: Iterable[str] | None, known: list[str]) -> list[str]:
-    if tensors is None:
-        return known
-    if isinstance(tensors, str):
-        tensors = [tensors]
-    chosen: list[str] = []
-    for name in tensors:
-        # Only an explicit wildcard matches more than one key: layer.1 is not layer.19.
-        matches = fnmatch.filter(known, name) if "*" in name else [k for k in known if k == name]
-        if not matches:
-            raise UnknownNameError("tensor", name, known)
-        chosen += [key for key in matches if key not in chosen]
-    return chosen
+    if len(keys) < len(asked) or len(rows) < samples:
+        warnings.warn(
+            f"{store} is a part of its store; not here: {part.absent(draft)}. "
+            f"To fetch it: {pull_command(store, part.repo)}",
+            IncompleteArchiveWarning,
+            stacklevel=3,
+        )
+    return keys, rows

@@ -19,6 +19,7 @@ __all__ = [
     "LockedError",
     "MissingDependencyError",
     "ModelError",
+    "NotPulledError",
     "RequestMismatchError",
     "SampleError",
     "SelectionError",
@@ -59,6 +60,10 @@ class IntegrityError(LamofcError, OSError):
 
 class HubError(LamofcError, OSError):
     """The Hub cannot be reached, refuses, or has no such repository or revision."""
+
+
+class NotPulledError(LamofcError, LookupError):
+    """A sample or tensor is not in this part of a store; the message has the command for it."""
 
 
 class BitstreamError(LamofcError, ValueError):

@@ -3,6 +3,7 @@
 It is written last and atomically, so a store with a manifest is a finished one.
 """
 
+import contextlib
 import functools
 import json
 import math
@@ -20,6 +21,7 @@ __all__ = [
     "FORMAT_VERSION",
     "MANIFEST",
     "MANIFEST_SHA256",
+    "PULLED",
     "ArrayEntry",
     "CaptureEntry",
     "Draft",
@@ -40,6 +42,7 @@ __all__ = [
 FORMAT_VERSION = 1
 MANIFEST = "manifest.json"
 MANIFEST_SHA256 = "manifest.json.sha256"
+PULLED = "pulled.json"
 
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Count = Annotated[int, Field(ge=0)]
@@ -279,6 +282,12 @@ def parse_manifest(data: bytes, where: Path, remedy: str | None = None) -> Manif
 def mend(store: Path) -> str:
     """The command that makes a damaged store anew, as the last sentence of a message."""
     config, profile, archive = store.parent.name, store.name, store.parent.parent
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+        repo = json.loads((store / PULLED).read_bytes())["repo"]
+        return (
+            f"To mend: rm -r {store} && "
+            f"lamofcbench pull {config} --profile {profile} --repo {repo} --archive {archive}"
+        )
     return (
         f"To mend: rm -r {store} && "
         f"make extract SCENARIO={config} PROFILE={profile} ARCHIVE={archive}"

@@ -24,6 +24,7 @@ class LocalHub:
         folder: where blobs and commits are kept.
         token: writing, and reading private repositories, needs it; None for no checks.
         redirect: whether LFS objects are answered by a redirect, as the real one does.
+        verify: whether clients are told to have each uploaded object verified.
 
     Attributes:
         url: use it as ``endpoint`` or ``HF_ENDPOINT``, with ``HF_HUB_DISABLE_XET=1``.
@@ -31,13 +32,17 @@ class LocalHub:
         faults: checked in order; the first that applies is injected.
     """
 
-    def __init__(self, folder: Path, token: str | None = None, redirect: bool = True) -> None:
+    def __init__(
+        self, folder: Path, token: str | None = None, redirect: bool = True, verify: bool = True
+    ) -> None:
         self.folder = folder
         self.token = token
         self.redirect = redirect
+        self.verify = verify
         self.requests: list[Request] = []
         self.faults: list[Fault] = []
         self.lock = threading.RLock()
+        self._snapshots: dict[str, dict[str, dict[str, Any]]] = {}
         (folder / "blobs").mkdir(parents=True, exist_ok=True)
         self._server = Server(("127.0.0.1", 0), Handler)
         self._server.hub = self
@@ -107,9 +112,12 @@ class LocalHub:
 
     def files(self, repo: str, revision: str = "main") -> dict[str, dict[str, Any]]:
         """Every file of a revision: ``sha256``, ``size``, ``oid`` and ``lfs`` by path."""
-        path = self._repo(repo) / "commits" / f"{self.resolve(repo, revision)}.json"
-        found: dict[str, dict[str, Any]] = json.loads(path.read_text())["files"]
-        return found
+        oid = str(self.resolve(repo, revision))
+        if oid not in self._snapshots:
+            path = self._repo(repo) / "commits" / f"{oid}.json"
+            # Commits never change, so those that were read once are kept.
+            self._snapshots[oid] = json.loads(path.read_text())["files"]
+        return self._snapshots[oid]
 
     def read(self, repo: str, path: str, revision: str = "main") -> bytes:
         """Contents of a file."""

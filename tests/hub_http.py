@@ -200,10 +200,10 @@ class Handler(BaseHTTPRequestHandler):
         for asked in json.loads(body)["objects"]:
             answer = {"oid": asked["oid"], "size": asked["size"]}
             if not self.hub.blob(asked["oid"]).is_file():
-                answer["actions"] = {
-                    "upload": {"href": f"{self.hub.url}/upload/{asked['oid']}"},
-                    "verify": {"href": f"{self.hub.url}/verify/{repo}"},
-                }
+                actions = {"upload": {"href": f"{self.hub.url}/upload/{asked['oid']}"}}
+                if self.hub.verify:
+                    actions["verify"] = {"href": f"{self.hub.url}/verify/{repo}"}
+                answer["actions"] = actions
             objects.append(answer)
         self._json({"transfer": "basic", "objects": objects})
 

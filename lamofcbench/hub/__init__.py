@@ -1,1 +1,1 @@
-"""The Hugging Face Hub: publishing archives, and fetching parts of them."""
+"""The Hugging Face Hub: publishing stores, and fetching parts of them."""

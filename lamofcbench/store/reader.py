@@ -10,8 +10,9 @@ from typing import Any, TypeVar
 import numpy as np
 
 from lamofcbench.bits import from_storage, itemsize
-from lamofcbench.errors import IntegrityError
+from lamofcbench.errors import IntegrityError, NotPulledError
 from lamofcbench.store.lanes import Lanes, Once
+from lamofcbench.store.part import pull_command
 from lamofcbench.store.remote import RemoteSource, load_published
 from lamofcbench.store.shard import ShardFileReader, shard_header
 from lamofcbench.store.source import ByteSource, LocalFolder
@@ -72,7 +73,7 @@ class StoreReader:
         return self._state
 
     def rows(self, split: str) -> list[int]:
-        """Store rows of a split that can be read: recorded and not skipped."""
+        """Store rows of a split that can be read: recorded or pulled, and not skipped."""
         state = self.state
         return [row for row in state.draft.split_rows(split) if state.readable(row)]
 
@@ -88,11 +89,17 @@ class StoreReader:
 
         Raises:
             IntegrityError: the shard is missing or damaged.
+            NotPulledError: it is not in this part of the store.
             HubError: it is elsewhere and can't be fetched.
         """
         state = self.state
         layout = state.draft.layouts[path]
         shard, slot = divmod(row, layout.shard[0])
+        if state.part is not None and not state.part.has(path, shard):
+            command = pull_command(self.store, state.part.repo, f"--shards {shard}", _tensors(path))
+            raise NotPulledError(
+                f"{self.store}: shard {shard} of {path} is not here. To fetch it: {command}"
+            )
         reader = self._open(path, shard)
         stored = reader.read(slot, layout.stored_shape(state.lengths(row)))
         native = np.ascontiguousarray(np.transpose(stored, layout.native_order))
@@ -189,6 +196,10 @@ class StoreReader:
             self._shards.popitem(last=False)
         self._shards[path, shard] = reader
         return reader
+
+
+def _tensors(path: str) -> str:
+    return f"--tensors {path}" if "/" not in path else ""
 
 
 def open_shard(

@@ -19,6 +19,7 @@ LEVELS = [
     ["manifest", "bitstream"],
     ["store", "codecs"],
     ["archive", "hub", "card", "interop", "sampling"],
+    ["fetch"],
     ["batch", "dataset", "models", "scores"],
     ["bench"],
     ["cli"],

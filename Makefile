@@ -14,7 +14,7 @@ MINIATURES := ssm vit_seg mllm llm t2i alm vit vit_dep
 CONFIGS := $(sort $(basename $(notdir $(wildcard lamofcbench/scenarios/*.toml))))
 option = $(if $($(1)),--$(2) '$($(1))')
 
-.PHONY: help setup extract score bench cards miniatures shapes test lint format schema clean
+.PHONY: help setup extract publish score bench cards miniatures shapes test lint format schema clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -58,6 +58,11 @@ cards: $(STAMP) ## write the cards of all configs from what is measured [ARCHIVE
 	  test -f cards/$$config/knockout.json || OMP_NUM_THREADS=1 $(BIN)/lamofcbench score $$config --knockout \
 	    --samples 0:10 $(call option,ARCHIVE,archive) --out cards/$$config/knockout.json || exit; done
 	OMP_NUM_THREADS=1 $(BIN)/lamofcbench card all --out cards $(call option,ARCHIVE,archive) $(call option,REPO,repo)
+
+publish: $(STAMP) ## publish the archive to the Hub: REPO=org/name [SCENARIO=name|all PROFILE= ARCHIVE=]
+	@: $(if $(REPO),,$(error name a repository: make publish REPO=org/name))
+	$(BIN)/lamofcbench push '$(or $(SCENARIO),all)' --repo '$(REPO)' --lock manifests \
+	  $(call option,PROFILE,profile) $(call option,ARCHIVE,archive)
 
 miniatures: $(STAMP) ## train the bundled miniature models again, two at a time
 	$(MAKE) -j2 $(addprefix train-,$(MINIATURES))

@@ -4,6 +4,7 @@ import json
 import os
 import re
 import warnings
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,14 @@ from lamofcbench.spec import list_configs
 __all__ = [
     "BUNDLED",
     "DEFAULT_ARCHIVE",
+    "Place",
+    "default_repo",
+    "find_archive",
     "find_store",
     "is_store",
     "list_stores",
     "peek",
+    "repo_folder",
     "resolve_archive",
 ]
 
@@ -24,57 +29,104 @@ DEFAULT_ARCHIVE = "lamofcbench"
 ENVIRONMENT = "LAMOFCBENCH_ARCHIVE"
 BUNDLED = Path(__file__).parent / "miniature"
 """The archive that comes with the package: a few test samples of each miniature."""
+REPO_ENVIRONMENT = "LAMOFCBENCH_REPO"
+_REPO = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]*[A-Za-z0-9_]")
 
 
 def _cache() -> Path:
     base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path.home() / ".cache") / "lamofcbench" / "archive"
+    return (Path(base) if base else Path.home() / ".cache") / "lamofcbench"
 
 
-def resolve_archive(name: str | os.PathLike[str] = DEFAULT_ARCHIVE) -> Path:
-    """Find an archive's folder.
+@dataclass(frozen=True)
+class Place:
+    """Where an archive is.
+
+    Attributes:
+        folder: of it; not there yet if nothing was pulled so far.
+        repo: ``org/name`` if the folder keeps what is pulled from the Hub.
+    """
+
+    folder: Path
+    repo: str | None = None
+
+
+def repo_folder(repo: str) -> Path:
+    """The folder of the user cache that keeps what is pulled from a repository."""
+    return _cache() / "hub" / repo
+
+
+def default_repo() -> str | None:
+    """The configured Hub repository: ``$LAMOFCBENCH_REPO``."""
+    return os.environ.get(REPO_ENVIRONMENT) or None
+
+
+def find_archive(name: str | os.PathLike[str] = DEFAULT_ARCHIVE) -> Place:
+    """Find an archive.
 
     Args:
-        name: a folder, or ``"lamofcbench"`` for the default: ``$LAMOFCBENCH_ARCHIVE``, else
-            ``./archive``, else the user cache, else the miniature archive that comes with the
-            package, with a warning; the first that exists answers.
+        name: a folder, or ``"org/name"`` on the Hub, or ``"lamofcbench"`` for the default:
+            ``$LAMOFCBENCH_ARCHIVE``, else ``./archive``, else the user cache, else
+            ``$LAMOFCBENCH_REPO``, else the miniature archive that comes with the package, with a
+            warning; the first that exists answers.
 
     Raises:
         ArchiveNotFoundError: there is none; the message has the command that makes one.
     """
     if str(name) != DEFAULT_ARCHIVE:
-        if not Path(name).is_dir():
-            raise ArchiveNotFoundError(
-                f"{name}: no such folder. To make an archive there: "
-                f"make extract SCENARIO=vqa-mllm ARCHIVE={name}"
-            )
-        return Path(name)
+        if Path(name).is_dir():
+            return Place(Path(name))
+        if isinstance(name, str) and _REPO.fullmatch(name):
+            return Place(repo_folder(name), name)
+        raise ArchiveNotFoundError(
+            f"{name}: no such folder. To make an archive there: "
+            f"make extract SCENARIO=vqa-mllm ARCHIVE={name}"
+        )
     if chosen := os.environ.get(ENVIRONMENT):
         if not Path(chosen).is_dir():
             raise ArchiveNotFoundError(f"${ENVIRONMENT} names {chosen}, which is not a folder")
-        return Path(chosen)
-    for folder in (Path("archive"), _cache()):
+        return Place(Path(chosen))
+    for folder in (Path("archive"), _cache() / "archive"):
         if folder.is_dir():
-            return folder
+            return Place(folder)
+    if repo := default_repo():
+        return Place(repo_folder(repo), repo)
+    nothing = (
+        f"${ENVIRONMENT} is not set, neither ./archive nor {_cache() / 'archive'} exists, and "
+        f"${REPO_ENVIRONMENT} names no repository"
+    )
+    making = "in the repository: make extract SCENARIO=vqa-mllm"
     if BUNDLED.is_dir():
         warnings.warn(
-            f"${ENVIRONMENT} is not set, and neither ./archive nor {_cache()} exists: using the "
-            "miniature archive that comes with the package, a few test samples of small models, "
-            "to try things out. To make a whole one, in the repository: make extract "
-            "SCENARIO=vqa-mllm",
+            f"{nothing}: using the miniature archive that comes with the package, a few test "
+            f"samples of small models, to try things out. To make a whole one, {making}",
             MiniatureArchiveWarning,
             stacklevel=3,
         )
-        return BUNDLED
-    raise ArchiveNotFoundError(
-        f"no archive: ${ENVIRONMENT} is not set, and neither ./archive nor {_cache()} exists. "
-        "To make one, in the repository: make extract SCENARIO=vqa-mllm"
-    )
+        return Place(BUNDLED)
+    raise ArchiveNotFoundError(f"no archive: {nothing}. To make one, {making}")
+
+
+def resolve_archive(name: str | os.PathLike[str] = DEFAULT_ARCHIVE) -> Path:
+    """Find an archive's folder, fetching nothing; see `find_archive`.
+
+    Raises:
+        ArchiveNotFoundError: there is none, or nothing was pulled from it so far.
+    """
+    place = find_archive(name)
+    if place.repo is not None and not place.folder.is_dir():
+        raise ArchiveNotFoundError(
+            f"{place.repo}: no such folder, and nothing was pulled from a repository of that name. "
+            f"To fetch from it: lamofcbench pull vqa-mllm --repo {place.repo}"
+        )
+    return place.folder
 
 
 def is_store(path: Path) -> bool:
     """Whether a folder holds a store, finished or not, damaged or not."""
-    return any((path / name).exists() for name in ("manifest.json", "features.zarr", ".work"))
+    return any(
+        (path / name).exists() for name in ("manifest.json", "features.zarr", ".work", ".pull")
+    )
 
 
 def list_stores(archive: Path) -> dict[str, list[str]]:
@@ -94,14 +146,17 @@ def _preference(profile: str) -> tuple[int, str]:
 def peek(store: Path) -> dict[str, Any]:
     """A quick look at a store, without checking it: state, samples, bytes.
 
-    ``state`` is ``complete``, ``unfinished`` or ``damaged``; the counts are None unless complete.
+    ``state`` is ``complete``, ``partial`` (some of it was pulled), ``unfinished`` or ``damaged``;
+    the counts are those of the whole store, None without a manifest.
     """
     empty = {"samples": None, "skipped": None, "bytes": None, "raw_bytes": None}
     try:
         totals = json.loads((store / "manifest.json").read_bytes())["totals"]
-        return {"state": "complete", **{name: int(totals[name]) for name in empty}}
+        state = "partial" if (store / "pulled.json").exists() else "complete"
+        return {"state": state, **{name: int(totals[name]) for name in empty}}
     except FileNotFoundError:
-        state = "unfinished" if (store / ".work").is_dir() else "damaged"
+        begun = (store / ".work").is_dir() or (store / ".pull").is_dir()
+        state = "unfinished" if begun else "damaged"
     except (ValueError, KeyError, TypeError):
         state = "damaged"
     return {"state": state, **empty}

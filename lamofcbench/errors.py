@@ -12,6 +12,7 @@ __all__ = [
     "BitstreamError",
     "DeclarationError",
     "FormatVersionError",
+    "HubError",
     "IncompleteArchiveWarning",
     "IntegrityError",
     "LamofcError",
@@ -19,6 +20,7 @@ __all__ = [
     "MiniatureArchiveWarning",
     "MissingDependencyError",
     "ModelError",
+    "NotPulledError",
     "RequestMismatchError",
     "SampleError",
     "SelectionError",
@@ -55,6 +57,14 @@ class ArchiveNotFoundError(LamofcError, FileNotFoundError):
 
 class IntegrityError(LamofcError, OSError):
     """A file is missing, cut short, altered or contradicts another one."""
+
+
+class HubError(LamofcError, OSError):
+    """The Hub cannot be reached, refuses, or has no such repository or revision."""
+
+
+class NotPulledError(LamofcError, LookupError):
+    """A sample or tensor is not in this part of a store; the message has the command for it."""
 
 
 class BitstreamError(LamofcError, ValueError):

@@ -3,6 +3,7 @@
 It is written last and atomically, so a store with a manifest is a finished one.
 """
 
+import contextlib
 import functools
 import json
 import math
@@ -20,6 +21,7 @@ __all__ = [
     "FORMAT_VERSION",
     "MANIFEST",
     "MANIFEST_SHA256",
+    "PULLED",
     "ArrayEntry",
     "CaptureEntry",
     "Draft",
@@ -40,6 +42,7 @@ __all__ = [
 FORMAT_VERSION = 1
 MANIFEST = "manifest.json"
 MANIFEST_SHA256 = "manifest.json.sha256"
+PULLED = "pulled.json"
 
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Count = Annotated[int, Field(ge=0)]
@@ -255,13 +258,14 @@ def load_manifest(store: Path) -> Manifest:
     return parse_manifest(data, path)
 
 
-def parse_manifest(data: bytes, where: Path) -> Manifest:
-    """Parse a manifest's bytes; ``where`` names it in messages."""
+def parse_manifest(data: bytes, where: Path, remedy: str | None = None) -> Manifest:
+    """Parse a manifest's bytes; ``where`` names it in messages, which end with ``remedy``."""
+    remedy = remedy or mend(where.parent)
     try:
         raw: Any = json.loads(data)
         version = raw["format_version"]
     except (ValueError, KeyError, TypeError) as error:
-        raise IntegrityError(f"{where}: not a manifest: {error}. {mend(where.parent)}") from None
+        raise IntegrityError(f"{where}: not a manifest: {error}. {remedy}") from None
     if version != FORMAT_VERSION:
         raise FormatVersionError(
             f"{where}: format version {version}, this package reads {FORMAT_VERSION}; "
@@ -272,12 +276,18 @@ def parse_manifest(data: bytes, where: Path) -> Manifest:
     except ValidationError as error:
         fault = error.errors()[0]
         place = ".".join(str(part) for part in fault["loc"]) or "whole"
-        raise IntegrityError(f"{where}: {place}: {fault['msg']}. {mend(where.parent)}") from None
+        raise IntegrityError(f"{where}: {place}: {fault['msg']}. {remedy}") from None
 
 
 def mend(store: Path) -> str:
     """The command that makes a damaged store anew, as the last sentence of a message."""
     config, profile, archive = store.parent.name, store.name, store.parent.parent
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+        repo = json.loads((store / PULLED).read_bytes())["repo"]
+        return (
+            f"To mend: rm -r {store} && "
+            f"lamofcbench pull {config} --profile {profile} --repo {repo} --archive {archive}"
+        )
     return (
         f"To mend: rm -r {store} && "
         f"make extract SCENARIO={config} PROFILE={profile} ARCHIVE={archive}"

@@ -1,10 +1,11 @@
-"""Choosing samples of a split, by position."""
+"""Choosing samples of a split, by position, and tensors, by name."""
 
+import fnmatch
 from collections.abc import Iterable
 
-from lamofcbench.errors import SelectionError
+from lamofcbench.errors import SelectionError, UnknownNameError
 
-__all__ = ["select_positions"]
+__all__ = ["Selection", "select_keys", "select_positions"]
 
 Selection = str | slice | Iterable[int] | None
 
@@ -43,4 +44,28 @@ def select_positions(selection: Selection, count: int, what: str) -> list[int]:
         chosen.append(position % count)
     if len(set(chosen)) != len(chosen):
         raise SelectionError(f"samples of {what}: one is chosen twice")
+    return chosen
+
+
+def select_keys(tensors: Iterable[str] | None, known: list[str]) -> list[str]:
+    """Turn a selection of tensors into keys.
+
+    Args:
+        tensors: names, exact or with ``*``; None for all.
+        known: the keys to choose from.
+
+    Raises:
+        UnknownNameError: a name matches none; near matches are listed.
+    """
+    if tensors is None:
+        return known
+    if isinstance(tensors, str):
+        tensors = [tensors]
+    chosen: list[str] = []
+    for name in tensors:
+        # Only an explicit wildcard matches more than one key: layer.1 is not layer.19.
+        matches = fnmatch.filter(known, name) if "*" in name else [k for k in known if k == name]
+        if not matches:
+            raise UnknownNameError("tensor", name, known)
+        chosen += [key for key in matches if key not in chosen]
     return chosen

@@ -4,12 +4,14 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from lamofcbench.spec import list_configs
 from tests import stores
+from tests.hub import LocalHub
 
 
 @pytest.fixture(scope="session")
@@ -62,3 +64,31 @@ def archive(pristine: Path, tmp_path: Path) -> Path:
 @pytest.fixture
 def store(archive: Path) -> Path:
     return archive / stores.CONFIG / "tiny"
+
+
+TOKEN = "hf_ThisIsTheTokenOfTheTests"
+
+
+@pytest.fixture
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[LocalHub]:
+    """An empty local Hub that this process and its children take for the real one.
+
+    The working folder and the user cache are empty ones below ``tmp_path``; waiting is short.
+    """
+    from huggingface_hub import constants
+
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[1]))
+    monkeypatch.setenv("HF_TOKEN", TOKEN)
+    monkeypatch.setenv("HF_HUB_DISABLE_XET", "1")
+    monkeypatch.setenv("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    for name in ("LAMOFCBENCH_ARCHIVE", "LAMOFCBENCH_REPO"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
+    monkeypatch.setattr("lamofcbench.hub.client.FIRST_WAIT", 0.01)
+    (tmp_path / "work").mkdir()
+    monkeypatch.chdir(tmp_path / "work")
+    with LocalHub(tmp_path / "hub", token=TOKEN) as server:
+        monkeypatch.setenv("HF_ENDPOINT", server.url)
+        yield server

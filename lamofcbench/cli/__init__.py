@@ -31,6 +31,8 @@ VERBS = Registry(
         "info": "lamofcbench.cli.info:info",
         "list": "lamofcbench.cli.list:list_",
         "plot": "lamofcbench.cli.plot:plot",
+        "pull": "lamofcbench.cli.pull:pull",
+        "push": "lamofcbench.cli.push:push",
         "reproduce": "lamofcbench.cli.reproduce:reproduce",
         "score": "lamofcbench.cli.score:score",
         "train": "lamofcbench.cli.train:train",
@@ -53,7 +55,7 @@ class _Verbs(click.Group):
 @click.group(cls=_Verbs)
 @click.version_option(__version__, prog_name="lamofcbench")
 def cli() -> None:
-    """Intermediate features of large models: inspect, verify and score an archive of them."""
+    """Intermediate features of large models: fetch, verify and score an archive of them."""
 
 
 def run(command: Callable[..., object]) -> NoReturn:

@@ -68,6 +68,7 @@ def _present(store: Path) -> dict[str, Any]:
         "splits": draft.splits,
         "shards": len(state.shards),
         "shards_of": draft.shard_count,
+        "absent": state.part.absent(draft) if state.part is not None else None,
         "samples_per_shard": draft.samples_per_shard,
         "model": draft.model.model_dump(mode="json"),
         "capture": draft.capture.model_dump(mode="json"),
@@ -170,6 +171,8 @@ def info(config: str, stats: bool, weights: str | None, archive: str, as_json: b
             f"  shards    {store['shards']} of {store['shards_of']}, "
             f"{store['samples_per_shard']} samples each"
         )
+        if store["absent"]:
+            click.echo(f"  not here  {store['absent']}")
         if store["bytes"] is not None:
             ratio = store["raw_bytes"] / store["bytes"]
             click.echo(f"  bytes     {bytes_text(store['bytes'])}, ratio {ratio:.2f} to raw")

@@ -12,7 +12,8 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON."
 archive_option = click.option(
     "--archive",
     default="lamofcbench",
-    help="The archive's folder; by default $LAMOFCBENCH_ARCHIVE, ./archive or the user cache.",
+    help="The archive's folder, or org/name for what was pulled from there; by default "
+    "$LAMOFCBENCH_ARCHIVE, ./archive, the user cache or $LAMOFCBENCH_REPO.",
 )
 
 

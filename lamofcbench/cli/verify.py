@@ -56,6 +56,7 @@ def verify(path: str | None, as_json: bool) -> None:
                         "ok": not report.findings,
                         "files": report.files,
                         "bytes": report.bytes,
+                        "absent": report.absent or None,
                         "findings": [
                             {"path": found.path, "what": found.what} for found in report.findings
                         ],
@@ -68,9 +69,12 @@ def verify(path: str | None, as_json: bool) -> None:
         for report in reports:
             for found in report.findings:
                 click.echo(f"{report.store / found.path}: {found.what}")
-            state = f"{len(report.findings)} findings" if report.findings else "intact"
+            whole = "an intact part" if report.absent else "intact"
+            state = f"{len(report.findings)} findings" if report.findings else whole
             click.echo(
                 f"{report.store}: {state}, {report.files} files, {bytes_text(report.bytes)} checked"
             )
+            if report.absent:
+                click.echo(f"{report.store}: not here: {report.absent}")
     if not ok:
         sys.exit(1)

@@ -3,7 +3,6 @@
 import contextlib
 import hashlib
 import itertools
-import mmap
 import os
 import struct
 from collections.abc import Iterator, Sequence
@@ -19,6 +18,7 @@ from lamofcbench.atomic import canonical_json
 from lamofcbench.errors import IntegrityError
 from lamofcbench.layout import ArrayLayout
 from lamofcbench.manifest import FORMAT_VERSION, FileEntry
+from lamofcbench.store.source import FileBytes, checked, map_file
 
 __all__ = ["BLOSC_BLOCKSIZE", "HEADER_BYTES", "ShardFileReader", "ShardFileWriter", "shard_header"]
 
@@ -136,16 +136,18 @@ class ShardFileReader:
         lengths: Sequence[int],
         num_bytes: int,
         mend: str,
+        data: FileBytes | None = None,
     ) -> None:
-        """Map a shard file and check all of it that is not a chunk.
+        """Check all of a shard file that is not a chunk.
 
         Args:
-            path: the file.
+            path: the file, or its name elsewhere.
             layout: of its array.
             header: the 64 bytes that it must begin with.
             lengths: per sample, of the ragged axis (1 without one); 0 if skipped.
             num_bytes: the size that the manifest states.
             mend: the last sentence of every error's message.
+            data: the file's bytes; by default it is mapped.
 
         Raises:
             IntegrityError: missing, of another size, of another shard, or with a damaged index.
@@ -154,21 +156,22 @@ class ShardFileReader:
         self._layout = layout
         self._lengths = lengths
         self._mend = mend
-        try:
-            with path.open("rb") as file:
-                if (found := os.fstat(file.fileno()).st_size) != num_bytes:
-                    raise self._error(f"{found} bytes, expected {num_bytes}")
-                self._data = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
-        except FileNotFoundError:
-            raise self._error("missing") from None
-        self._check_header(header)
-        self._index = self._read_index()
+        self._data = map_file(path, num_bytes, mend) if data is None else data
+        self._held: list[tuple[int, memoryview]] = []
+        self._end = num_bytes - 16 * layout.shard[0] * layout.chunks_per_sample - 4
+        if self._end < HEADER_BYTES:
+            raise self._error(f"{num_bytes} bytes, too few for its index")
+        self._index = checked(self._data, lambda: self._open(header, num_bytes))
+
+    def _open(self, header: bytes, num_bytes: int) -> npt.NDArray[np.uint64]:
+        head, tail = self._data.read((0, HEADER_BYTES), (self._end, num_bytes))
+        self._check_header(header, bytes(head))
+        return self._read_index(tail)
 
     def _error(self, what: str) -> IntegrityError:
         return IntegrityError(f"{self._path}: {what}. {self._mend}")
 
-    def _check_header(self, header: bytes) -> None:
-        found = bytes(self._data[:HEADER_BYTES])
+    def _check_header(self, header: bytes, found: bytes) -> None:
         if found == header:
             return
         if found[:8] != MAGIC:
@@ -178,13 +181,10 @@ class ShardFileReader:
             raise self._error(f"format version {version}, expected {FORMAT_VERSION}")
         raise self._error("its header belongs to another shard, array, request or archive")
 
-    def _read_index(self) -> npt.NDArray[np.uint64]:
+    def _read_index(self, tail: memoryview) -> npt.NDArray[np.uint64]:
         layout = self._layout
-        size = 16 * layout.shard[0] * layout.chunks_per_sample
-        raw = self._data[-size - 4 : -4]
-        if len(raw) != size or google_crc32c.value(bytes(raw)) != int.from_bytes(
-            self._data[-4:], "little"
-        ):
+        raw = bytes(tail[:-4])
+        if google_crc32c.value(raw) != int.from_bytes(tail[-4:], "little"):
             raise self._error("the checksum of its index does not match")
         index = np.frombuffer(raw, "<u8").reshape(layout.shard[0], -1, 2)
         expected = np.zeros(index.shape[:2], bool)
@@ -197,7 +197,7 @@ class ShardFileReader:
             raise self._error(f"chunk {chunk} of its sample {slot} {what}")
         used = index[there]
         ends = np.concatenate([[HEADER_BYTES], used.sum(axis=1)])
-        if (used[:, 0] != ends[:-1]).any() or ends[-1] != len(self._data) - size - 4:
+        if (used[:, 0] != ends[:-1]).any() or ends[-1] != self._end:
             raise self._error("its chunks do not follow one another without holes")
         return index
 
@@ -214,19 +214,54 @@ class ShardFileReader:
         Raises:
             IntegrityError: a chunk fails its checksum or does not decode.
         """
+        for start, held in tuple(self._held):
+            if (span := self._span(slot, slot + 1)) and start <= span[0] < start + len(held):
+                # If it fails its checksum, it is read again like any other.
+                with contextlib.suppress(IntegrityError):
+                    return self._read(slot, shape, held[span[0] - start : span[1] - start])
+        return checked(self._data, lambda: self._read(slot, shape))
+
+    @contextlib.contextmanager
+    def holding(self, first: int, last: int) -> Iterator[None]:
+        """Fetch samples ``first`` to ``last - 1`` at once, and keep their bytes in the context."""
+        if (span := self._span(first, last)) is None:
+            yield
+            return
+        (data,) = self._data.read(span)
+        held = span[0], data
+        self._held.append(held)
+        try:
+            yield
+        finally:
+            self._held.remove(held)
+
+    def _span(self, first: int, last: int) -> tuple[int, int] | None:
+        """Where the chunks of some samples lie, which follow one another; None without any."""
+        spans = self._index[first:last].reshape(-1, 2)
+        spans = spans[spans[:, 0] != ABSENT]
+        return (int(spans[0, 0]), int(spans[-1].sum())) if len(spans) else None
+
+    def _read(self, slot: int, shape: tuple[int, ...], held: memoryview | None = None) -> Array:
         layout = self._layout
         out = np.empty(shape, layout.storage)
         rows = layout.chunk[1 + layout.row_index]
         present = layout.present(self._lengths[slot])
+        spans: list[list[int]] = self._index[slot].tolist()
+        # A sample's chunks follow one another, so one range holds them all.
+        used = [span for span, keep in zip(spans, present, strict=True) if keep]
+        if not used:
+            return out
+        base = used[0][0]
+        data = self._data.read((base, sum(used[-1])))[0] if held is None else held
         for chunk, (lead, start) in enumerate(_slots(layout)):
             if present[chunk]:
-                self._decode(slot, chunk, out[lead][start : start + rows], rows)
+                offset, count = spans[chunk]
+                body = data[offset - base : offset - base + count]
+                self._decode(slot, chunk, body, out[lead][start : start + rows], rows)
         return out
 
-    def _decode(self, slot: int, chunk: int, block: Array, rows: int) -> None:
-        offset, count = (int(v) for v in self._index[slot, chunk])
-        body = self._data[offset : offset + count - 4]
-        stated = int.from_bytes(self._data[offset + count - 4 : offset + count], "little")
+    def _decode(self, slot: int, chunk: int, data: memoryview, block: Array, rows: int) -> None:
+        body, stated = data[:-4], int.from_bytes(data[-4:], "little")
         if google_crc32c.value(bytes(body)) != stated:
             raise self._error(f"chunk {chunk} of its sample {slot} fails its checksum")
         whole = len(block) == rows

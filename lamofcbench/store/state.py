@@ -1,13 +1,22 @@
 """What a store holds right now: finished, with a manifest, or unfinished, with its records."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from lamofcbench.atomic import sha256_bytes
 from lamofcbench.errors import ArchiveNotFoundError, IntegrityError
-from lamofcbench.manifest import Draft, FileEntry, Manifest, ShardEntry, load_manifest, mend
+from lamofcbench.manifest import (
+    MANIFEST_SHA256,
+    Draft,
+    FileEntry,
+    Manifest,
+    ShardEntry,
+    load_manifest,
+    mend,
+)
 from lamofcbench.store.lengths import decode_lengths, lengths_path
+from lamofcbench.store.part import Part, load_part, unfinished_download
 from lamofcbench.store.tables import length_column, load_table, table_path
 from lamofcbench.store.work import load_draft, load_records
 
@@ -24,6 +33,7 @@ class StoreState:
         shards: entries of the shards that are there, by number.
         files: size and hash of every file that must be there.
         rows: rows of the sample tables, by store row.
+        part: which keys and shards are here if it is a part of a store; None for all of them.
     """
 
     store: Path
@@ -31,11 +41,26 @@ class StoreState:
     shards: dict[int, ShardEntry]
     files: dict[str, FileEntry]
     rows: dict[int, dict[str, Any]] = field(repr=False)
+    part: Part | None = None
 
     @property
     def complete(self) -> bool:
-        """Whether the store is finished."""
-        return isinstance(self.draft, Manifest)
+        """Whether the store is finished, and all of it is here."""
+        return isinstance(self.draft, Manifest) and self.part is None
+
+    def has(self, path: str, shard: int) -> bool:
+        """Whether an array is here in a shard, as far as a download was meant to bring it."""
+        return self.part is None or self.part.has(path, shard)
+
+    def readable(self, row: int) -> bool:
+        """Whether a sample is recorded and was not skipped."""
+        entry = self.shards.get(row // self.draft.samples_per_shard)
+        return entry is not None and row not in entry.skipped
+
+    def sample_id(self, row: int) -> str:
+        """A sample's id."""
+        shard, slot = divmod(row, self.draft.samples_per_shard)
+        return self.shards[shard].samples[slot]
 
     def lengths(self, row: int) -> dict[str, int]:
         """Length per ragged axis of one sample; 0 if it was skipped."""
@@ -69,6 +94,9 @@ def load_state(store: Path) -> StoreState:
         state.rows.update(_table_rows(store, state.draft, contents))
         for path, fault in check_lengths(state, contents):
             raise IntegrityError(f"{store / path}: {fault}. {mend(store)}")
+    if state.part is not None:
+        here = {shard: state.shards[shard] for shard in state.part.shards}
+        return replace(state, shards=here)
     return state
 
 
@@ -77,7 +105,10 @@ def _load(store: Path) -> StoreState:
         try:
             manifest = load_manifest(store)
             shards = {shard.index: shard for shard in manifest.shards}
-            return StoreState(store, manifest, shards, manifest.files, {})
+            stated = (store / MANIFEST_SHA256).read_bytes()[:64].decode()
+            part = load_part(store, manifest, stated)
+            files = part.files(manifest) if part else manifest.files
+            return StoreState(store, manifest, shards, files, {}, part)
         except FileNotFoundError:
             pass
         try:
@@ -92,6 +123,8 @@ def _load(store: Path) -> StoreState:
             {path: entry for record in records.values() for path, entry in record.files.items()},
             {row["index"]: row for record in records.values() for row in record.rows},
         )
+    if command := unfinished_download(store):
+        raise IntegrityError(f"{store}: its download is not finished. To go on: {command}")
     if (store / "features.zarr").exists():
         raise IntegrityError(f"{store / 'manifest.json'}: missing. {mend(store)}")
     raise ArchiveNotFoundError(f"{store}: no store here")

@@ -66,10 +66,23 @@ def table_schema(profile: ProfileSpec) -> pa.Schema:
 def write_table(
     path: Path, profile: ProfileSpec, groups: Iterable[Sequence[dict[str, Any]]]
 ) -> None:
-    """Write a split's table, each group of rows as a row group of its own."""
+    """Write a split's table, each group of rows as a row group of its own.
+
+    Whoever streams one sample reads the whole footer, so it holds no statistics, dictionaries or
+    Arrow schema, which would double it. Pages have checksums, for a part that is read alone can't
+    be checked by the file's hash.
+    """
     schema = table_schema(profile)
     sink = pa.BufferOutputStream()
-    with pq.ParquetWriter(sink, schema, compression="zstd") as writer:
+    with pq.ParquetWriter(
+        sink,
+        schema,
+        compression="zstd",
+        write_statistics=False,
+        use_dictionary=False,
+        store_schema=False,
+        write_page_checksum=True,
+    ) as writer:
         for rows in groups:
             writer.write_table(pa.Table.from_pylist(list(rows), schema))
     write_bytes(path, sink.getvalue().to_pybytes())

@@ -9,11 +9,13 @@ from lamofcbench.errors import ArchiveNotFoundError, FormatVersionError, Integri
 from lamofcbench.manifest import (
     MANIFEST,
     MANIFEST_SHA256,
+    PULLED,
     FileEntry,
     Manifest,
     content_hash,
     load_manifest,
 )
+from lamofcbench.store.part import PULLING, load_part, unfinished_download
 from lamofcbench.store.reader import open_shard
 from lamofcbench.store.state import StoreState, load_state
 from lamofcbench.store.work import WORK, load_draft, load_records
@@ -38,12 +40,14 @@ class Report:
         findings: what is wrong; empty for an intact, finished store.
         files: files checked.
         bytes: bytes checked.
+        absent: what a part lacks of its store, in words; empty for a whole one.
     """
 
     store: Path
     findings: list[Finding]
     files: int
     bytes: int
+    absent: str = ""
 
 
 def verify_store(store: Path, progress: Callable[[int], object] | None = None) -> Report:
@@ -67,14 +71,20 @@ def verify_store(store: Path, progress: Callable[[int], object] | None = None) -
         return _verify_unfinished(store, progress)
     except (IntegrityError, FormatVersionError) as error:
         return Report(store, [Finding(MANIFEST, str(error))], 0, 0)
-    findings, total = _verify_files(store, manifest.files, progress)
-    listed = {*manifest.files, MANIFEST, MANIFEST_SHA256}
+    try:
+        stated = (store / MANIFEST_SHA256).read_bytes()[:64].decode()
+        part = load_part(store, manifest, stated)
+    except IntegrityError as error:
+        return Report(store, [Finding(PULLED, str(error))], 0, 0)
+    expected = part.files(manifest) if part else manifest.files
+    findings, total = _verify_files(store, expected, progress)
+    listed = {*manifest.files, MANIFEST, MANIFEST_SHA256, PULLED}
     for path in sorted(p.relative_to(store).as_posix() for p in store.rglob("*") if p.is_file()):
-        if path not in listed and not path.startswith(f"{WORK}/"):
+        if path not in listed and not path.startswith((f"{WORK}/", f"{PULLING}/")):
             findings.append(Finding(path, "not listed in the manifest"))
     if not findings:
         findings = _verify_contents(store, manifest)
-    return Report(store, findings, len(manifest.files), total)
+    return Report(store, findings, len(expected), total, part.absent(manifest) if part else "")
 
 
 def _verify_files(
@@ -113,6 +123,8 @@ def _verify_shards(state: StoreState) -> list[Finding]:
     findings = []
     for path, layout in state.draft.layouts.items():
         for shard in state.shards:
+            if not state.has(path, shard):
+                continue
             try:
                 open_shard(state, path, shard)
             except IntegrityError as error:
@@ -124,7 +136,9 @@ def _verify_unfinished(store: Path, progress: Callable[[int], object] | None) ->
     try:
         draft, records = load_draft(store), load_records(store)
     except FileNotFoundError:
-        return Report(store, [Finding(MANIFEST, "missing")], 0, 0)
+        command = unfinished_download(store)
+        what = f"missing: the download is not finished. To go on: {command}"
+        return Report(store, [Finding(MANIFEST, what if command else "missing")], 0, 0)
     except IntegrityError as error:
         return Report(store, [Finding(WORK, str(error))], 0, 0)
     files = {path: entry for record in records.values() for path, entry in record.files.items()}

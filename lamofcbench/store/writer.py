@@ -14,6 +14,7 @@ from lamofcbench.bits import to_storage
 from lamofcbench.errors import LockedError, RequestMismatchError, SampleError
 from lamofcbench.layout import ArrayLayout
 from lamofcbench.manifest import (
+    PULLED,
     Draft,
     FileEntry,
     Manifest,
@@ -27,6 +28,7 @@ from lamofcbench.manifest import (
 from lamofcbench.store.common import CommonParts, common_constants, common_prefix
 from lamofcbench.store.lengths import encode_lengths, lengths_path
 from lamofcbench.store.lock import RangeLock
+from lamofcbench.store.part import PULLING
 from lamofcbench.store.shard import ShardFileWriter, shard_header
 from lamofcbench.store.tables import length_column, reference_column, table_path, write_table
 from lamofcbench.store.work import (
@@ -90,6 +92,11 @@ class StoreWriter:
             LockedError: another process writes some of these shards.
             IntegrityError: its journal is damaged.
         """
+        if (store / PULLED).exists() or (store / PULLING).exists():
+            raise RequestMismatchError(
+                f"{store}: a part of a downloaded store, which nothing can be written to. "
+                "Choose another ARCHIVE=, or pull the rest with lamofcbench pull"
+            )
         self.store = store
         self.draft = draft
         self.shards = shards if shards is not None else range(draft.shard_count)

@@ -15,6 +15,8 @@ __all__ = ["REPO", "RemoteStore", "open_remote"]
 
 REPO = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]*[A-Za-z0-9_]")
 MANIFEST_LIMIT = 256_000_000
+HASH_LIMIT = 1000
+TRIES = 3
 PROFILES = ("full", "tiny")
 
 
@@ -78,18 +80,13 @@ def open_remote(
         folder = f"{config}/{name}"
         held = held_revision(archive / folder) if archive is not None else None
         asked = revision or held or (lock.revision if lock else "main")
-        found = read_small(repo, asked, f"{folder}/{MANIFEST_SHA256}", 1000)
-        if found is None:
-            continue
-        stated, commit = found[0][:64].decode("ascii", "replace"), found[1]
         local = archive / folder / MANIFEST if archive is not None else None
         data = local.read_bytes() if local is not None and local.is_file() else b""
-        if sha256_bytes(data) != stated:
-            fetched = read_small(repo, commit, f"{folder}/{MANIFEST}", MANIFEST_LIMIT)
-            if fetched is None:
-                continue
-            data = fetched[0]
-        store = RemoteStore(repo, asked, commit, _checked(repo, commit, folder, data, stated), data)
+        found = _read(repo, asked, folder, data)
+        if found is None:
+            continue
+        data, commit = found
+        store = RemoteStore(repo, asked, commit, _checked(repo, commit, folder, data), data)
         if lock is not None and revision in (None, lock.revision):
             _compare(store, lock)
         return store
@@ -101,13 +98,36 @@ def open_remote(
     )
 
 
-def _checked(repo: str, commit: str, folder: str, data: bytes, stated: str) -> Manifest:
-    where = f"{repo} at {commit}: {folder}/{MANIFEST}"
-    if (found := sha256_bytes(data)) != stated:
-        raise IntegrityError(
-            f"{where}: its sha256 is {found}, {MANIFEST_SHA256} states {stated}. "
-            "Pull another revision, or publish it again with lamofcbench push"
+def _read(repo: str, revision: str, folder: str, local: bytes) -> tuple[bytes, str] | None:
+    """A manifest that matches the hash beside it, and its commit; None if either is not there."""
+    where = ""
+    for _ in range(TRIES):
+        found = read_small(repo, revision, f"{folder}/{MANIFEST_SHA256}", HASH_LIMIT)
+        if found is None:
+            return None
+        line, commit = found
+        if line == _line(local):
+            return local, commit
+        fetched = read_small(repo, commit, f"{folder}/{MANIFEST}", MANIFEST_LIMIT)
+        if fetched is None:
+            return None
+        if line == _line(fetched[0]):
+            return fetched[0], commit
+        where = (
+            f"{repo} at {commit}: {folder}/{MANIFEST}: its sha256 is {sha256_bytes(fetched[0])}, "
+            f"not the one in {MANIFEST_SHA256}"
         )
+    raise IntegrityError(
+        f"{where}. Pull another revision, or publish it again with lamofcbench push"
+    )
+
+
+def _line(data: bytes) -> bytes:
+    return f"{sha256_bytes(data)}  {MANIFEST}\n".encode()
+
+
+def _checked(repo: str, commit: str, folder: str, data: bytes) -> Manifest:
+    where = f"{repo} at {commit}: {folder}/{MANIFEST}"
     manifest = parse_manifest(data, Path(folder) / MANIFEST)
     if f"{manifest.config}/{manifest.profile}" != folder:
         raise IntegrityError(f"{where}: is that of {manifest.config}/{manifest.profile}")

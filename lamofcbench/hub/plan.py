@@ -18,7 +18,7 @@ from lamofcbench.manifest import (
 
 __all__ = [
     "ADVISED_BYTES",
-    "CARD",
+    "CARDS",
     "LocalStore",
     "PushPlan",
     "RemoteFile",
@@ -29,7 +29,7 @@ __all__ = [
     "tag_name",
 ]
 
-CARD = "README.md"
+CARDS = ("README.md", "croissant.json")
 # The Hub's published limits: files of a repository, entries of a folder, bytes of a file.
 MOST_FILES = 100_000
 MOST_ENTRIES = 10_000
@@ -66,7 +66,7 @@ class PushPlan:
         archive: their folder.
         shards: sent first.
         tables: lengths, metadata and sample tables, sent next.
-        manifests: and the card, sent last.
+        manifests: and cards, sent last.
         tag: of the revision, set at the end.
     """
 
@@ -123,7 +123,7 @@ def plan_push(archive: Path, stores: list[LocalStore], tag: str | None = None) -
     """Put the files of stores in order, and check them against the Hub's limits.
 
     Args:
-        archive: its folder; a ``README.md`` in it is published as the card.
+        archive: its folder; a card and a Croissant description in it are published, too.
         stores: from `open_local`.
         tag: of the revision; by default derived from the contents.
 
@@ -144,8 +144,7 @@ def plan_push(archive: Path, stores: list[LocalStore], tag: str | None = None) -
             (shards if path in of_shards else tables)[f"{store.name}/{path}"] = entry
         for name in (MANIFEST_SHA256, MANIFEST):
             last[f"{store.name}/{name}"] = _entry(store.folder / name)
-    if (archive / CARD).is_file():
-        last[CARD] = _entry(archive / CARD)
+    last |= {name: _entry(archive / name) for name in CARDS if (archive / name).is_file()}
     plan = PushPlan(stores, archive, shards, tables, last, tag or tag_name(stores))
     _check_limits(plan)
     return plan

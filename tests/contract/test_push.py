@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from lamofcbench.archive import list_stores
+from lamofcbench.archive import BUNDLED, list_stores
 from lamofcbench.errors import HubError
 from lamofcbench.hub import plan as plans
 from lamofcbench.store.verify import Report
@@ -242,12 +242,12 @@ def test_what_the_hub_would_refuse_is_refused_first(
         plans.plan_push(small, local)
 
 
-def test_every_miniature_there_and_back(real_archive: Path, tmp_path: Path, hub: LocalHub) -> None:
+def test_every_miniature_there_and_back(tmp_path: Path, hub: LocalHub) -> None:
     hub.verify = hub.redirect = False
-    push(real_archive)
+    push(BUNDLED)
     hub.reset()
-    push(real_archive)
+    push(BUNDLED)
     assert not uploads(hub)
-    for config in list_stores(real_archive):
+    for config in list_stores(BUNDLED):
         succeed("pull", config, "--repo", REPO, "--archive", tmp_path / "pulled")
-    assert same_tree(real_archive, tmp_path / "pulled")
+    assert same_tree(BUNDLED, tmp_path / "pulled")

@@ -23,6 +23,7 @@ __all__ = [
     "Result",
     "curve_name",
     "find_anchor",
+    "point_setting",
     "read_boards",
     "read_results",
 ]
@@ -122,6 +123,12 @@ def curve_name(row: Mapping[str, Any]) -> str:
     name = f"{row.get('codec') or row['point']}{':' if kept else ''}{','.join(kept)}"
     fit = row.get("fit") or "none"
     return name if fit == "none" else f"{name}@{fit}"
+
+
+def point_setting(row: Mapping[str, Any]) -> str:
+    """The setting that tells a point from the others of its curve, such as ``4`` of ``bits=4``."""
+    items = (item.partition("=") for item in str(row.get("params") or "").split(","))
+    return ",".join(value for name, _, value in items if name in RATE_PARAMETERS)
 
 
 def read_results(path: Path) -> list[Result]:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from lamofcbench.bench.curves import RATE, Board, Curve
+from lamofcbench.bench.curves import RATE, Board, Curve, point_setting
 from lamofcbench.optional import require
 
 __all__ = [
@@ -172,6 +172,17 @@ def _draw(panel: Any, curve: Curve, column: str, number: int) -> None:
     panel.errorbar(
         rates, values, yerr=bars, label=curve.name, linewidth=1.2, elinewidth=0.8, capsize=2, **look
     )
+    if column == DISTORTION and len(found) > 1:
+        # In one panel only: there curves lie apart, in the others labels would hide intervals.
+        for row, rate, value in zip(found, rates, values, strict=True):
+            panel.annotate(
+                point_setting(row),
+                (rate, value),
+                xytext=(3, 2),
+                textcoords="offset points",
+                fontsize="xx-small",
+                color=look["color"],
+            )
 
 
 def _bars(rows: Sequence[Any], column: str, values: Sequence[float]) -> list[list[float]]:

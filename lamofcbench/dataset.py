@@ -189,8 +189,7 @@ def load_dataset(
     Args:
         archive: a folder, ``"org/name"`` on the Hub, or ``"lamofcbench"`` for the default archive
             (see `find_archive`). What the selection needs of a Hub's archive is kept in the user
-            cache, and fetched first where it is not there, unless
-            it is streamed.
+            cache, and fetched first where it is not there, unless it is streamed.
         config: such as ``"vqa-mllm"``.
         profile: ``tiny``, ``full`` or ``x-<slug>``; by default full before x before tiny.
         split: ``test``, ``calibration`` or ``train``.

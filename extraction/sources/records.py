@@ -37,10 +37,11 @@ def load_records(path: Path) -> Iterator[dict[str, Any]]:
     """
     if path.suffix == ".parquet":
         import pyarrow as pa
-        import pyarrow.parquet as pq
+
+        from lamofcbench.store.tables import read_parquet
 
         try:
-            yield from pq.read_table(path).to_pylist()
+            yield from read_parquet(path).to_pylist()
         except (OSError, pa.ArrowException) as error:
             reason = str(error).splitlines()[0]
             raise SourceError(f"{path}: not a whole Parquet file: {reason}") from None

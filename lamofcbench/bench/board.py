@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow.parquet as pq
 
 from lamofcbench.bench.input_point import front_seconds
 from lamofcbench.bench.plan import BenchRequest, Plan
@@ -37,6 +36,7 @@ from lamofcbench.errors import SampleError
 from lamofcbench.interop.imported import check_scorable
 from lamofcbench.metrics.bootstrap import RESAMPLES
 from lamofcbench.scores.base import Figure
+from lamofcbench.store.tables import read_parquet
 
 __all__ = ["run_board", "run_part"]
 
@@ -89,9 +89,11 @@ def _finished(
         }
         if not wanted:
             continue
-        where = [(name, "==", same[name]) for name in ("config", "profile", "mode")]
+        own = {name: same[name] for name in ("config", "profile", "mode")}.items()
         kept: dict[str, dict[str, dict[str, list[float]]]] = {}
-        for line in pq.read_table(samples_path(path), filters=where).to_pylist():
+        for line in read_parquet(samples_path(path)).to_pylist():
+            if not own <= line.items():
+                continue
             figures = kept.setdefault(line["point"], {})
             figures.setdefault(line["figure"], {})[line["sample"]] = line["numbers"]
         for point, row in wanted.items():

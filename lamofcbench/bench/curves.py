@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from lamofcbench.bench.results import samples_path
 from lamofcbench.errors import SampleError, UnknownNameError
 from lamofcbench.metrics.bootstrap import Rows
+from lamofcbench.store.tables import read_parquet
 
 __all__ = [
     "RATE",
@@ -184,7 +184,7 @@ def _stacks(path: Path) -> Stacks:
     names = ("config", "profile", "mode", "point", "figure", "sample", "numbers")
     stacks: Stacks = {}
     try:
-        columns = [pq.read_table(path, columns=list(names))[name].to_pylist() for name in names]
+        columns = [read_parquet(path, names)[name].to_pylist() for name in names]
     except (OSError, KeyError, pa.ArrowException) as error:
         raise SampleError(f"{path} cannot be read: {str(error).splitlines()[0]}") from None
     for *key, figure, sample, numbers in zip(*columns, strict=True):

@@ -19,6 +19,7 @@ from lamofcbench.bench.scoring import Measured, headline
 from lamofcbench.manifest import Draft, Manifest
 from lamofcbench.metrics.bootstrap import Interval
 from lamofcbench.scores.base import Fidelity, Score
+from lamofcbench.store.tables import read_parquet
 
 __all__ = [
     "git_commit",
@@ -193,12 +194,12 @@ def merge_results(path: Path, parts: Sequence[Path]) -> list[dict[str, Any]]:
         The rows.
     """
     rows = [row for part in parts for row in json.loads(part.read_text("utf-8"))["rows"]]
-    tables = [pq.read_table(samples_path(part)) for part in parts]
+    tables = [read_parquet(samples_path(part)) for part in parts]
     made = {tuple(row[name] for name in SAME[:3]) for row in rows}
     if path.is_file() and samples_path(path).is_file():
         old = json.loads(path.read_text("utf-8"))["rows"]
         rows = [row for row in old if tuple(row[name] for name in SAME[:3]) not in made] + rows
-        table = pq.read_table(samples_path(path))
+        table = read_parquet(samples_path(path))
         keys = zip(*(table[name].to_pylist() for name in SAME[:3]), strict=True)
         tables.insert(0, table.filter(pa.array([key not in made for key in keys], pa.bool_())))
     pq.write_table(pa.concat_tables(tables), samples_path(path))

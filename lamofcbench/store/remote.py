@@ -264,7 +264,7 @@ class _Table:
                 metadata=metadata,
                 page_checksum_verification=True,
             )
-            rows: list[dict[str, Any]] = file.read_row_group(number).to_pylist()
+            rows: list[dict[str, Any]] = file.read_row_group(number, use_threads=False).to_pylist()
         except (pa.ArrowException, OSError) as error:
             raise self.error(f"row group {number} cannot be read: {_line(error)}") from None
         return rows

@@ -13,6 +13,7 @@ from lamofcbench.spec import ProfileSpec
 __all__ = [
     "length_column",
     "load_table",
+    "read_parquet",
     "reference_column",
     "table_path",
     "table_schema",
@@ -88,7 +89,17 @@ def write_table(
     write_bytes(path, sink.getvalue().to_pybytes())
 
 
+def read_parquet(file: Path | bytes, columns: Sequence[str] | None = None) -> pa.Table:
+    """Read a Parquet file, or its bytes, in this thread.
+
+    Arrow's own threads may still be there when a short program ends, and abort it.
+    """
+    source = pa.BufferReader(file) if isinstance(file, bytes) else file
+    with pq.ParquetFile(source, pre_buffer=False) as opened:
+        return opened.read(columns, use_threads=False)
+
+
 def load_table(data: bytes) -> list[dict[str, Any]]:
     """Rows of a table from the bytes of its file."""
-    rows: list[dict[str, Any]] = pq.read_table(pa.BufferReader(data)).to_pylist()
+    rows: list[dict[str, Any]] = read_parquet(data).to_pylist()
     return rows

@@ -67,6 +67,8 @@ def test_a_card_is_whole(config: str) -> None:
     assert config in MetadataConfigs.from_dataset_card_data(card.data)
 
 
+# rdflib, beneath mlcroissant, warns of its own names.
+@pytest.mark.filterwarnings("ignore:ConjunctiveGraph is deprecated:DeprecationWarning")
 def test_an_archive_s_card_and_croissant_are_valid(real_archive: Path, tmp_path: Path) -> None:
     archive = tmp_path / "archive"
     archive.mkdir()

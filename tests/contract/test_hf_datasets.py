@@ -1,6 +1,7 @@
 """Hugging Face `datasets` over our archives: the same values, and never somebody else's."""
 
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -12,9 +13,12 @@ import pytest
 import torch
 
 import lamofcbench
+from lamofcbench.archive import BUNDLED
 from lamofcbench.card.write import write_archive_card
 from lamofcbench.errors import ArchiveNotFoundError, SelectionError
 from tests import stores
+from tests.hub import LocalHub
+from tests.verbs import invoke
 
 ROOT = Path(__file__).parents[2]
 SPLITS = ("calibration", "test", "train")
@@ -161,3 +165,17 @@ def test_an_archive_with_its_card_gives_the_sample_tables(tmp_path: Path) -> Non
             lengths = {item["id"]: item["lengths"]["token"] for item in ours}
             found = {row["id"]: row["length_token"] for row in rows if row["status"] == "ok"}
             assert found == lengths
+
+
+def test_a_published_repository_gives_the_sample_tables(hub: LocalHub, tmp_path: Path) -> None:
+    archive = tmp_path / "archive"
+    shutil.copytree(BUNDLED / "vqa-mllm", archive / "vqa-mllm")
+    write_archive_card(archive, "org/lamofcbench")
+    pushed = invoke("push", "all", "--repo", "org/lamofcbench", "--archive", archive)
+    assert pushed.returncode == 0, pushed.stderr
+    code = (
+        "import datasets\n"
+        "d = datasets.load_dataset('org/lamofcbench', 'vqa-mllm', split='test')\n"
+        "print(len(d), d[0]['id'])\n"
+    )
+    assert run(code, tmp_path, tmp_path, HF_HUB_OFFLINE="0") == "3 digits-test-00000"

@@ -78,7 +78,7 @@ def plot_features(
         panel.stairs(shares, edges, fill=True, color="0.35")
         panel.set_xscale("asinh", linear_width=scale)
         panel.set_yscale("log")
-        panel.tick_params(labelsize="x-small")
+        panel.tick_params(labelsize="x-small", which="both")
         mark_asinh(panel.xaxis, edges[0], edges[-1], scale)
         panel.set_title(f"{key} ({dataset.manifest.keys[key].captured_dtype})", fontsize="small")
     for panel in panels[len(keys) :]:

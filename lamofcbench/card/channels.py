@@ -31,7 +31,7 @@ def _panel(panel: Any, rows: Any, title: str) -> None:
     panel.set_yscale("asinh", linear_width=scale)
     mark_asinh(panel.yaxis, float(rows.min()), float(rows.max()), scale)
     panel.set_title(title, fontsize="small")
-    panel.tick_params(labelsize="x-small")
+    panel.tick_params(labelsize="x-small", which="both")
 
 
 def plot_channels(

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from lamofcbench.errors import ArchiveNotFoundError, MiniatureArchiveWarning, UnknownNameError
-from lamofcbench.spec import list_configs
+from lamofcbench.spec import REPO, list_configs
 
 __all__ = [
     "BUNDLED",
@@ -30,7 +30,6 @@ ENVIRONMENT = "LAMOFCBENCH_ARCHIVE"
 BUNDLED = Path(__file__).parent / "miniature"
 """The archive that comes with the package: a few test samples of each miniature."""
 REPO_ENVIRONMENT = "LAMOFCBENCH_REPO"
-_REPO = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]*[A-Za-z0-9_]")
 
 
 def _cache() -> Path:
@@ -76,7 +75,7 @@ def find_archive(name: str | os.PathLike[str] = DEFAULT_ARCHIVE) -> Place:
     if str(name) != DEFAULT_ARCHIVE:
         if Path(name).is_dir():
             return Place(Path(name))
-        if isinstance(name, str) and _REPO.fullmatch(name):
+        if isinstance(name, str) and REPO.fullmatch(name):
             return Place(repo_folder(name), name)
         raise ArchiveNotFoundError(
             f"{name}: no such folder. To make an archive there: "

@@ -18,6 +18,7 @@ from lamofcbench.errors import DeclarationError, UnknownNameError
 __all__ = [
     "AXES",
     "CALIBRATION_SAMPLES",
+    "REPO",
     "SPLITS",
     "ModeSpec",
     "ModelSpec",
@@ -36,6 +37,8 @@ __all__ = [
 SPLITS = ("calibration", "test", "train")
 """Splits in the order in which a store holds them."""
 CALIBRATION_SAMPLES = 32
+REPO = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]*[A-Za-z0-9_]")
+"""Name of a Hub repository, ``org/name``."""
 
 Axis = Literal[
     "token",

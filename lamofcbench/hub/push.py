@@ -8,8 +8,9 @@ from lamofcbench.errors import HubError
 from lamofcbench.hub.client import api, retrying
 from lamofcbench.hub.download import read_small
 from lamofcbench.hub.plan import PushPlan, RemoteFile, changed
-from lamofcbench.hub.remote import MANIFEST_LIMIT, REPO
+from lamofcbench.hub.remote import MANIFEST_LIMIT
 from lamofcbench.manifest import MANIFEST, MANIFEST_SHA256, FileEntry, Manifest
+from lamofcbench.spec import REPO
 
 __all__ = ["compare", "push"]
 

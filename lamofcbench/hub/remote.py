@@ -9,11 +9,11 @@ from lamofcbench.errors import ArchiveNotFoundError, HubError, IntegrityError
 from lamofcbench.hub.download import read_small
 from lamofcbench.hub.locks import Lock, load_lock
 from lamofcbench.manifest import MANIFEST, MANIFEST_SHA256, Manifest, parse_manifest
+from lamofcbench.spec import REPO
 from lamofcbench.store.part import held_revision
 
-__all__ = ["REPO", "RemoteStore", "open_remote"]
+__all__ = ["RemoteStore", "open_remote"]
 
-REPO = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]*[A-Za-z0-9_]")
 MANIFEST_LIMIT = 256_000_000
 HASH_LIMIT = 1000
 TRIES = 3
